@@ -1,0 +1,1 @@
+"""Latchflow: an automation runtime on Temporal."""

@@ -1,0 +1,37 @@
+"""Durable names, spelled once. They stand in Temporal's histories and in the database: never change one, add one."""
+
+from uuid import UUID, uuid5
+
+TASK_QUEUE = "latchflow"
+"""Event workflows and actions. One queue, so that Temporal hands an activity to the worker that asked for it (eager)."""
+
+TRIGGER_EVENT_WORKFLOW = "TriggerEventWorkflow"
+EXECUTE_ACTION = "execute_action"
+CLOSE_EVENT = "close_event"
+MANIFEST_QUERY = "manifest"
+
+ATTEMPTS_USED_UP = "AttemptsUsedUp"
+CLOSED = "Closed"
+NOT_HERE = "NotHere"
+
+_CAPABILITY_NAMESPACE = UUID("6f1d1b62-5a1e-5f0e-9a39-0c8a4f6f3b11")
+
+
+def event_workflow_id(event_id: UUID) -> str:
+    """The workflow id of an event that dispatch opened."""
+    return f"event:{event_id}"
+
+
+def event_id_of_key(trigger_id: UUID, key: str) -> UUID:
+    """The id of the one event a dedupe key stands for."""
+    return uuid5(trigger_id, key)
+
+
+def plugin_id(name: str) -> UUID:
+    """The id of a plugin: the same in every process and on every machine."""
+    return uuid5(_CAPABILITY_NAMESPACE, name)
+
+
+def capability_id(plugin_name: str, kind: str, key: str) -> UUID:
+    """The id of a capability: the same in every process and on every machine."""
+    return uuid5(_CAPABILITY_NAMESPACE, f"{plugin_name}\n{kind}\n{key}")

@@ -1,0 +1,90 @@
+"""The details objects of an action: what it is called with and what it may answer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from latchflow.sdk.services import Services
+
+ConfigT = TypeVar("ConfigT")
+
+
+class Logger(Protocol):
+    """A structured logger; its entries carry the ids of the event and the invocation."""
+
+    def debug(self, event: str, **fields: Any) -> Any: ...
+    def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
+    def error(self, event: str, **fields: Any) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """Where this call stands.
+
+    Attributes:
+        id: The invocation; equal for all its attempts.
+        attempt: The number of this attempt, from 1.
+        event_id: The trigger event that owes this invocation.
+        trigger_id: The trigger definition that fired.
+        pipeline_id: The pipeline it runs for.
+        step_name: The step's name in that pipeline.
+        invoker: Who fired the event by hand; None when a trigger did.
+    """
+
+    id: UUID
+    attempt: int
+    event_id: UUID
+    trigger_id: UUID
+    pipeline_id: UUID
+    step_name: str
+    invoker: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionCall(Generic[ConfigT]):
+    """One attempt of one action.
+
+    Attributes:
+        config: The definition's config without its secrets: the Pydantic model, or a read-only mapping
+            when the capability's schema is a ``dict``.
+        secrets: The values of the ``writeOnly`` properties, by property name.
+        payload: What the step's ``input`` evaluated to; without an ``input``, the event's context. Read-only.
+        invocation: The ids of this call.
+        services: What core offers, guarded by the plugin's scopes.
+        logger: A logger that already carries the ids.
+        idempotency_key: Equal for all attempts of the invocation; hand it to whoever can deduplicate.
+        heartbeat: Report progress (JSON-serialisable, shown to the admin). Core keeps the attempt alive by itself.
+    """
+
+    config: ConfigT
+    secrets: Mapping[str, Any]
+    payload: Mapping[str, Any]
+    invocation: Invocation
+    services: Services
+    logger: Logger
+    idempotency_key: str
+    heartbeat: Callable[[Any], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryAfter:
+    """A retry as part of a result. See `latchflow.sdk.Retry`, which says the same by raising."""
+
+    after: timedelta
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionResult:
+    """What an action returns when an output alone does not say enough.
+
+    Attributes:
+        output: JSON-serialisable; later steps read it as ``steps.<name>.output``.
+        retry: Set, it asks for another attempt and the output is dropped.
+    """
+
+    output: Any = field(default=None)
+    retry: RetryAfter | None = None

@@ -1,0 +1,94 @@
+"""The only reader of the environment. Every setting is documented here and in docs/reference/settings.md."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from latchflow.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """What the programs are told from outside. Temporal's own ``TEMPORAL_*`` variables are read by its SDK."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, ignored_types=(cached_property,))
+
+    database_url: SecretStr = Field(SecretStr(""), alias="DATABASE_URL")
+    """PostgreSQL URL of the application's role."""
+    database_migration_url: SecretStr = Field(SecretStr(""), alias="DATABASE_MIGRATION_URL")
+    """PostgreSQL URL of the owner's role; only `latchflow migrate` uses it."""
+    database_pool_size: int = Field(10, alias="DATABASE_POOL_SIZE", ge=2, le=200)
+    """Connections of one process at most."""
+    encryption_key: SecretStr = Field(SecretStr(""), alias="ENCRYPTION_KEY")
+    """``kid:base64-32-bytes[,…]``; the first key seals, all open."""
+
+    home: Path | None = Field(None, alias="LATCHFLOW_HOME")
+    """The application root, the folder that holds ``worker.py``."""
+    plugins_path: str = Field("", alias="PLUGINS_PATH")
+    """More plugin folders, separated by ``os.pathsep``."""
+    plugin_auto_enable: bool = Field(default=False, alias="PLUGIN_AUTO_ENABLE")
+    """Enable every plugin found, with the scopes it declares."""
+    plugin_action_concurrency: int = Field(10, alias="PLUGIN_ACTION_CONCURRENCY", ge=1, le=1000)
+    """Actions at once per worker process."""
+
+    smtp_url: SecretStr = Field(SecretStr(""), alias="SMTP_URL")
+    """``smtp://[user:password@]host[:port]``, ``smtps://…``, or ``smtp+starttls://…``."""
+    smtp_from: str = Field("", alias="SMTP_FROM")
+    """The default sender of mails."""
+    http_egress_allow: str = Field("", alias="HTTP_EGRESS_ALLOW")
+    """Hosts, addresses or CIDR blocks, each with optional ``:port``, that the egress guard lets through."""
+
+    api_host: str = Field("127.0.0.1", alias="LATCHFLOW_API_HOST")
+    api_port: int = Field(8080, alias="LATCHFLOW_API_PORT", ge=0, le=65535)
+    max_body_bytes: int = Field(1024 * 1024, alias="LATCHFLOW_MAX_BODY_BYTES", ge=1024)
+    """Larger request bodies are refused with 413 before they are read whole."""
+    bootstrap_token: SecretStr = Field(SecretStr(""), alias="LATCHFLOW_BOOTSTRAP_TOKEN")
+    """``lfk_…``; the API makes it a token with all scopes when it starts."""
+    temporal_ui_url: str = Field("", alias="LATCHFLOW_TEMPORAL_UI_URL")
+    """Where admins reach the Temporal Web UI; links in answers and the codec's CORS follow it."""
+    codec_ui_key: SecretStr = Field(SecretStr(""), alias="LATCHFLOW_CODEC_UI_KEY")
+    """Opens ``/codec/ui/{key}/decode`` for the development Web UI, which cannot send a token."""
+
+    worker_metrics_address: str = Field("127.0.0.1:0", alias="LATCHFLOW_WORKER_METRICS_ADDRESS")
+    """Where the worker serves Prometheus metrics; port 0 switches them off."""
+    workflow_sandbox: bool = Field(default=False, alias="LATCHFLOW_WORKFLOW_SANDBOX")
+    """Run workflow code in Temporal's sandbox: costs CPU, finds non-deterministic code. On in tests."""
+    log_format: Literal["console", "json"] = Field("json", alias="LATCHFLOW_LOG_FORMAT")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LATCHFLOW_LOG_LEVEL")
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return value or None
+
+    @classmethod
+    def load(cls) -> "Settings":
+        """Read the environment.
+
+        Raises:
+            ConfigurationError: A variable has no usable value; the message names it.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise ConfigurationError(f"{name}: {first['msg']}. Correct this environment variable.") from None
+
+    def require_database_url(self) -> str:
+        """The application's database URL."""
+        return _required(self.database_url, "DATABASE_URL", "postgresql://latchflow_app:…@host:5432/latchflow")
+
+    def require_migration_url(self) -> str:
+        """The owner's database URL."""
+        example = "postgresql://latchflow_owner:…@host:5432/latchflow"
+        return _required(self.database_migration_url, "DATABASE_MIGRATION_URL", example)
+
+
+def _required(secret: SecretStr, name: str, example: str) -> str:
+    value = secret.get_secret_value()
+    if not value:
+        raise ConfigurationError(f"{name} is not set. Set it, for example to {example}")
+    return value
