@@ -52,6 +52,8 @@ class ActionCall(Generic[ConfigT]):
             when the capability's schema is a ``dict``.
         secrets: The values of the ``writeOnly`` properties, by property name.
         payload: What the step's ``input`` evaluated to; without an ``input``, the event's context. Read-only.
+        is_payload_from_input: True when the step's ``input`` built the payload, so an admin wrote it; False when it
+            is the event's raw context, which came from outside.
         invocation: The ids of this call.
         services: What core offers, guarded by the plugin's scopes.
         logger: A logger that already carries the ids.
@@ -62,6 +64,7 @@ class ActionCall(Generic[ConfigT]):
     config: ConfigT
     secrets: Mapping[str, Any]
     payload: Mapping[str, Any]
+    is_payload_from_input: bool = False
     invocation: Invocation
     services: Services
     logger: Logger

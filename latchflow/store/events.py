@@ -271,3 +271,9 @@ async def close(
         """,
         (status, closed_by, reason, event_id),
     )
+
+
+async def status_of(connection: Connection, event_id: UUID) -> EventStatus | None:
+    """The status of an event, None when there is none with this id."""
+    row = await (await connection.execute("SELECT status FROM events WHERE id = %s", (event_id,))).fetchone()
+    return EventStatus(row["status"]) if row else None
