@@ -1,7 +1,7 @@
 """Carrying out one invocation: its attempt is claimed before plugin code runs and ended at most once."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from latchflow.runtime.guard import Backends, Grant, GuardedServices, ServiceCal
 from latchflow.runtime.invoker import Call, Failure, Success, invoke
 from latchflow.runtime.registry import LoadedAction, Registry
 from latchflow.sdk import Invocation
-from latchflow.store import attempts, audit, places
+from latchflow.store import attempts, audit, places, silence
 from latchflow.store.attempts import AttemptKey, Claimed, Ending, Runner, Task
 from latchflow.store.database import Database
 
@@ -120,9 +120,7 @@ class ActionActivities:
             activity_id=info.activity_id,
             temporal_attempt=info.attempt,
         )
-        runner = Runner(
-            worker=self._worker, plugin_version=action.plugin.version, code_hash=action.plugin.code_hash
-        )
+        runner = Runner(worker=self._worker, plugin_version=action.plugin.version, code_hash=action.plugin.code_hash)
         async with self._database.transaction() as connection:
             claimed = await attempts.claim(connection, row, key, runner)
         if claimed is None:
@@ -138,9 +136,6 @@ class ActionActivities:
         except asyncio.CancelledError:
             await self._end_cancelled(attempt)
             raise
-        except UnavailableError as error:
-            # Before plugin code ran, Postgres went away: this attempt tells nothing about the action.
-            result = Failure(error_type=error.code, message=error.message, is_retryable=True)
         return await self._report(attempt, result)
 
     async def _invoke(self, attempt: _Attempt, variables: Mapping[str, Any]) -> Success | Failure:
@@ -209,8 +204,10 @@ class ActionActivities:
                     **call.detail,
                 },
             )
-            async with self._database.connection() as connection:
-                await audit.record(connection, entry)
+            async for trial in _until_recorded():
+                with trial:
+                    async with self._database.connection() as connection:
+                        await audit.record(connection, entry)
 
         return Grant(
             granted_scopes=attempt.action.plugin.granted_scopes,
@@ -255,20 +252,30 @@ class ActionActivities:
                 error={"type": "WorkerShutdown", "message": "The worker stopped before the action had finished."},
             )
         else:
-            return  # Temporal gave the attempt up; whoever comes next ends it.
+            # Temporal gave the attempt up. Its successor ends it; when the workflow is gone too, the closer does.
+            async with self._database.connection() as connection:
+                await silence.look_now(connection, attempt.row.event_id)
+            return
         await self._record(attempt, ending)
 
     async def _record(self, attempt: _Attempt, ending: Ending) -> bool:
         """Write an ending before Temporal hears of it; False when the attempt had one already."""
-        async for trial in stamina.retry_context(
-            on=UnavailableError, attempts=None, timeout=_RECORDING_LIMIT, wait_initial=0.1, wait_max=2.0
-        ):
+        async for trial in _until_recorded():
             with trial:
                 async with self._database.connection() as connection:
                     return await attempts.end(
                         connection, attempt.row, attempt.key, ending, number=attempt.claimed.number
                     )
         raise AssertionError("the retry context raises when it gives up")  # pragma: no cover
+
+
+def _until_recorded() -> AsyncIterator[stamina.Attempt]:
+    """Try again while Postgres is away: what has happened must be on record before anyone hears of it."""
+    return aiter(
+        stamina.retry_context(
+            on=UnavailableError, attempts=None, timeout=_RECORDING_LIMIT, wait_initial=0.1, wait_max=2.0
+        )
+    )
 
 
 def _is_wanted(when: str, variables: Mapping[str, Any]) -> tuple[bool, Failure | None]:

@@ -139,7 +139,7 @@ def _unknown_field(data: dict[str, object]) -> str | None:
 def _bad_name(data: dict[str, object]) -> str | None:
     name = data.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return "name: write something like \"acme-greeter\" or \"@acme/greeter\", in lower case"
+        return 'name: write something like "acme-greeter" or "@acme/greeter", in lower case'
     return None
 
 

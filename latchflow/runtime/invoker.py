@@ -113,9 +113,7 @@ def _config(action: LoadedAction, config: Mapping[str, Any]) -> Any:
 
 def _without_secrets(model: BaseModel, secret_names: frozenset[str]) -> BaseModel:
     """Secrets are handed over in `ActionCall.secrets` alone; in the model they read as None."""
-    fields = [
-        name for name, field in type(model).model_fields.items() if (field.alias or name) in secret_names
-    ]
+    fields = [name for name, field in type(model).model_fields.items() if (field.alias or name) in secret_names]
     return model.model_copy(update=dict.fromkeys(fields))
 
 

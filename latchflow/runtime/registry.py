@@ -66,37 +66,43 @@ class Registry:
     inbound_triggers: Mapping[tuple[str, str], LoadedInbound]
 
     @classmethod
-    def build(cls, sources: Iterable[tuple[PluginSource, frozenset[str]]]) -> "Registry":
-        """Import plugins whose contract was checked.
-
-        Args:
-            sources: Each plugin with the scopes granted to it.
+    def load(cls, source: PluginSource, granted_scopes: frozenset[str]) -> "Registry":
+        """Import one plugin whose contract was checked.
 
         Raises:
-            LoadError: A package cannot be imported.
+            LoadError: Its package cannot be imported.
             ContractError: What it binds breaks the contract.
         """
+        bound = load_package(source).plugin
+        contract_of(bound, scopes=source.scopes)
+        plugin = LoadedPlugin(
+            name=source.name,
+            version=source.version,
+            code_hash=source.code_hash,
+            granted_scopes=granted_scopes & frozenset(source.scopes),
+            loop=PluginLoop(source.name),
+        )
+        actions = {
+            (source.name, action.key): LoadedAction(capability=action, **_common(plugin, action))
+            for action in bound.actions
+        }
+        inbound_triggers = {
+            (source.name, trigger.key): LoadedInbound(capability=trigger, **_common(plugin, trigger))
+            for trigger in bound.inbound_triggers
+        }
+        return cls({source.name: plugin}, actions, inbound_triggers)
+
+    @classmethod
+    def union(cls, registries: Iterable["Registry"]) -> "Registry":
+        """One snapshot of several plugins."""
         plugins: dict[str, LoadedPlugin] = {}
         actions: dict[tuple[str, str], LoadedAction] = {}
-        inbound: dict[tuple[str, str], LoadedInbound] = {}
-        for source, granted_scopes in sources:
-            bound = load_package(source).plugin
-            contract_of(bound, scopes=source.scopes)
-            plugin = LoadedPlugin(
-                name=source.name,
-                version=source.version,
-                code_hash=source.code_hash,
-                granted_scopes=granted_scopes & frozenset(source.scopes),
-                loop=PluginLoop(source.name),
-            )
-            plugins[source.name] = plugin
-            for action in bound.actions:
-                common = _common(plugin, action)
-                actions[source.name, action.key] = LoadedAction(capability=action, **common)
-            for trigger in bound.inbound_triggers:
-                common = _common(plugin, trigger)
-                inbound[source.name, trigger.key] = LoadedInbound(capability=trigger, **common)
-        return cls(MappingProxyType(plugins), MappingProxyType(actions), MappingProxyType(inbound))
+        inbound_triggers: dict[tuple[str, str], LoadedInbound] = {}
+        for registry in registries:
+            plugins |= registry.plugins
+            actions |= registry.actions
+            inbound_triggers |= registry.inbound_triggers
+        return cls(MappingProxyType(plugins), MappingProxyType(actions), MappingProxyType(inbound_triggers))
 
     def close(self) -> None:
         """Stop the plugins' loops."""

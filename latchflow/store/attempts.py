@@ -194,9 +194,7 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
             "action": task.action_id,
         },
     )
-    return Claimed(
-        number=claimed["attempt_number"], counted_before=counts["counted"], lost_before=counts["lost"]
-    )
+    return Claimed(number=claimed["attempt_number"], counted_before=counts["counted"], lost_before=counts["lost"])
 
 
 async def end(connection: Connection, task: Task, key: AttemptKey, ending: Ending, *, number: int) -> bool:

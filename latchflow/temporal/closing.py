@@ -43,9 +43,7 @@ async def close_event(
         await _end_open(connection, endings, recorded, reason or "The event was closed.")
         statuses = [(run.run_id, plan.run_status(run, endings)) for run in manifest.runs]
         status = plan.event_status(run_status for _, run_status in statuses)
-        await events.close(
-            connection, event_id, status=status, runs=statuses, closed_by=closed_by, reason=reason
-        )
+        await events.close(connection, event_id, status=status, runs=statuses, closed_by=closed_by, reason=reason)
         return status
 
 
@@ -72,8 +70,6 @@ async def _end_open(
 ) -> None:
     still_open = [outcome for key, outcome in endings.items() if key not in recorded]
     if still_open:
-        await attempts.end_open_attempts(
-            connection, [outcome.invocation_id for outcome in still_open], reason=reason
-        )
+        await attempts.end_open_attempts(connection, [outcome.invocation_id for outcome in still_open], reason=reason)
     for outcome in still_open:
         await attempts.end_invocation(connection, outcome)
