@@ -52,8 +52,8 @@ class ActionCall(Generic[ConfigT]):
             when the capability's schema is a ``dict``.
         secrets: The values of the ``writeOnly`` properties, by property name.
         payload: What the step's ``input`` evaluated to; without an ``input``, the event's context. Read-only.
-        is_payload_from_input: True when the step's ``input`` built the payload, so an admin wrote it; False when it
-            is the event's raw context, which came from outside.
+        is_payload_from_input: True when the step's ``input``, which an admin wrote, built the payload; False when the
+            payload is the event's raw context, which whoever fired the trigger wrote.
         invocation: The ids of this call.
         services: What core offers, guarded by the plugin's scopes.
         logger: A logger that already carries the ids.
@@ -64,12 +64,12 @@ class ActionCall(Generic[ConfigT]):
     config: ConfigT
     secrets: Mapping[str, Any]
     payload: Mapping[str, Any]
-    is_payload_from_input: bool = False
     invocation: Invocation
     services: Services
     logger: Logger
     idempotency_key: str
     heartbeat: Callable[[Any], None]
+    is_payload_from_input: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
