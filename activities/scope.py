@@ -1,4 +1,4 @@
-"""What a step's expressions see, and what they make of it: whether it runs, its payload, the templates of its config."""
+"""What a step's expressions see, and whether its ``when`` lets it run."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -3,7 +3,7 @@
 from uuid import UUID, uuid5
 
 TASK_QUEUE = "latchflow"
-"""Event workflows and actions. One queue, so that Temporal hands an activity to the worker that asked for it (eager)."""
+"""Event workflows and actions: on one queue, so that Temporal hands an activity to the worker that asked for it."""
 
 TRIGGER_EVENT_WORKFLOW = "TriggerEventWorkflow"
 EXECUTE_ACTION = "execute_action"

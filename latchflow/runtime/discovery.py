@@ -59,7 +59,7 @@ def discover(roots: Iterable[Path]) -> list[PluginSource]:
         if first is None:
             found[source.name] = source
         elif first.folder != source.folder:
-            clash = f"{source.folder}: a plugin named {source.name!r} is already at {first.folder}. Rename one of them."
+            clash = f"{folder}: a plugin named {source.name!r} is already at {first.folder}. Rename one of them."
             found[f"{source.name} ({folder.name})"] = _broken(folder, clash)
     return list(found.values())
 
@@ -70,7 +70,7 @@ def plugin_roots(home: Path, plugins_path: str) -> list[Path]:
 
 
 def read_source(folder: Path) -> PluginSource:
-    """Read a plugin's ``plugin.toml``; a fault becomes the source's ``error``, with the field and the way to mend it."""
+    """Read a plugin's ``plugin.toml``; a fault becomes the source's ``error``, naming the field and the fix."""
     file = folder / "plugin.toml"
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))

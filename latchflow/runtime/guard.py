@@ -21,13 +21,17 @@ T = TypeVar("T")
 class EmailBackend(Protocol):
     """Sends a mail under an idempotency key."""
 
-    async def send(self, message: EmailMessage, *, idempotency_key: str) -> SendResult: ...
+    async def send(self, message: EmailMessage, *, idempotency_key: str) -> SendResult:
+        """Send one mail."""
+        ...
 
 
 class HttpBackend(Protocol):
     """Sends a request through the egress guard."""
 
-    async def request(self, request: HttpRequest) -> HttpResponse: ...
+    async def request(self, request: HttpRequest) -> HttpResponse:
+        """Send one request."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +97,7 @@ class Grant:
                     f"The scope {missing[0]!r} is not granted. The capability and plugin.toml must declare it, "
                     "and an admin must grant it to the plugin."
                 )
-                raise ServiceError("denied", message)  # noqa: TRY301 - denials take the same way out
+                raise ServiceError("denied", message)
             result = await work()
             outcome = "ok"
             return result

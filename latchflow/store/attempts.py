@@ -175,8 +175,9 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
                     %(worker)s, %(version)s, %(hash)s)
         )
         INSERT INTO audit_entries ({_AUDIT_COLUMNS})
-        VALUES ('action', 'STARTED', %(plugin)s, %(key)s, %(trigger)s, %(event)s, %(action)s, %(invocation)s, %(number)s,
-                %(worker)s, jsonb_build_object('pluginVersion', %(version)s::text, 'codeHash', %(hash)s::text))
+        VALUES ('action', 'STARTED', %(plugin)s, %(key)s, %(trigger)s, %(event)s, %(action)s, %(invocation)s,
+                %(number)s, %(worker)s,
+                jsonb_build_object('pluginVersion', %(version)s::text, 'codeHash', %(hash)s::text))
         """,  # noqa: S608 - the only thing inserted is the constant above
         {
             "run": key.workflow_run_id,
@@ -275,8 +276,8 @@ async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
                 RETURNING *
             )
             INSERT INTO audit_entries ({_AUDIT_COLUMNS})
-            SELECT 'action', %(status)s, plugin, capability_key, e.trigger_id, event_id, action_id, ended.id, NULL, NULL,
-                   jsonb_build_object('reason', %(reason)s::text)
+            SELECT 'action', %(status)s, plugin, capability_key, e.trigger_id, event_id, action_id, ended.id,
+                   NULL, NULL, jsonb_build_object('reason', %(reason)s::text)
             FROM ended JOIN events e ON e.id = ended.event_id
             RETURNING seq
             """,  # noqa: S608 - the only thing inserted is the constant above

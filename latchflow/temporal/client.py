@@ -20,7 +20,9 @@ async def connect(keyring: Keyring, *, identity: str, runtime: Runtime | None = 
     """A client whose payloads are sealed.
 
     Args:
+        keyring: Seals and opens the payloads.
         identity: Names this process in Temporal's records.
+        runtime: Carries the SDK's metrics; None takes the process's default.
         lazy: Connect at the first call; a worker needs a client that is connected.
 
     Raises:

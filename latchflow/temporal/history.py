@@ -51,9 +51,7 @@ async def read_history(client: Client, workflow_id: str, *, limit: int, page_tok
         MalformedError: Temporal does not know the page token.
         UnavailableError: Temporal is away.
     """
-    iterator = client.get_workflow_handle(workflow_id).fetch_history_events(
-        page_size=limit, next_page_token=page_token
-    )
+    iterator = client.get_workflow_handle(workflow_id).fetch_history_events(page_size=limit, next_page_token=page_token)
     try:
         await iterator.fetch_next_page()
     except RPCError as error:

@@ -16,7 +16,9 @@ _RPC_TIMEOUT = timedelta(seconds=3)
 class Starter(Protocol):
     """Starts an event's workflow; answers only when Temporal has it."""
 
-    async def start(self, manifest: Manifest) -> None: ...
+    async def start(self, manifest: Manifest) -> None:
+        """Start it; that it was started already is a success."""
+        ...
 
 
 class WorkflowStarter:

@@ -3,8 +3,8 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.config import JsonDict
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 
 Method = Literal["DELETE", "GET", "PATCH", "POST", "PUT"]
 Secret = Annotated[str, StringConstraints(min_length=8)]
