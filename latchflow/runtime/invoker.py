@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import structlog
+
 from latchflow.masking import mask, strings_in
 from latchflow.runtime.configs import ConfigError, config_of, secrets_of
 from latchflow.runtime.registry import LoadedAction
