@@ -26,4 +26,6 @@ def find_app_root(settings: Settings) -> Path:
     for folder in (here, *here.parents):
         if (folder / "worker.py").is_file():
             return folder
-    raise ConfigurationError(f"No application root: neither {here} nor a folder above it holds worker.py. {_HOW_TO_GET_IT}")
+    raise ConfigurationError(
+        f"No application root: neither {here} nor a folder above it holds worker.py. {_HOW_TO_GET_IT}"
+    )

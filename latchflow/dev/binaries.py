@@ -54,7 +54,9 @@ def unprivileged() -> list[str]:
         return []
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise ConfigurationError("PostgreSQL does not run as root. Install setpriv (util-linux), or use another account.")
+        raise ConfigurationError(
+            "PostgreSQL does not run as root. Install setpriv (util-linux), or use another account."
+        )
     account = str(_ACCOUNT_OF_NOBODY)
     capabilities = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
     return [setpriv, f"--reuid={account}", f"--regid={account}", "--clear-groups", *capabilities, "--"]

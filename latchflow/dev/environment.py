@@ -1,10 +1,9 @@
 """The environments of the stack's programs: the operator's own, with what belongs to the stack put in its place."""
 
-import os
 from collections.abc import Mapping
 
-# A setting of the operator's production must not reach a program of the stack: not by its own name, and not by those that
-# the client libraries read (libpq: PG…; the Temporal SDK: TEMPORAL_… and a profile in the home directory).
+# A setting of the operator's production must not reach a program of the stack: not by its own name, and not by those
+# that the client libraries read (libpq: PG…; the Temporal SDK: TEMPORAL_…).
 _STACK_PREFIXES = ("TEMPORAL_", "PG")
 _STACK_NAMES = frozenset(
     {
@@ -49,7 +48,6 @@ def application(environ: Mapping[str, str], own: Mapping[str, str], *, smtp_addr
         "SMTP_URL": f"smtp://{smtp_address}",
         "SMTP_FROM": "latchflow@localhost",
         "LATCHFLOW_LOG_FORMAT": "console",
-        "TEMPORAL_CONFIG_FILE": os.devnull,
         "PYTHONUNBUFFERED": "1",
         **own,
     }

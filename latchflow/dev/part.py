@@ -100,7 +100,7 @@ class Part:
             raise ProgramFailedError(f"{name}: {reason.removeprefix(_ERROR_PREFIX)}", name=name, tail=())
         self._deaths.append(now)
         if len(self._deaths) == _MAX_DEATHS and now - self._deaths[0] <= _WITHIN_SECONDS:
-            message = f"{name} ended {_MAX_DEATHS} times within a minute; the last time it {ending}. Its log: {self._log.path}"
-            raise ProgramFailedError(message, name=name, tail=tail)
+            message = f"{name} ended {_MAX_DEATHS} times within a minute; the last time it {ending}."
+            raise ProgramFailedError(f"{message} Its log: {self._log.path}", name=name, tail=tail)
         detail = f" ({reason})" if reason and not self.has_been_ready else ""
         self._say(f"{name} {ending}{detail}; starting it again.")

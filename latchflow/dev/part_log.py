@@ -29,7 +29,7 @@ class PartLog:
         """Take in what the program printed."""
         if self.path.exists() and self.path.stat().st_size > _MAX_BYTES:
             self.path.replace(self.path.with_name(f"{self.path.name}.1"))
-        with self.path.open("ab", opener=_private) as file:
+        with os.fdopen(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as file:
             file.write(chunk)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
@@ -53,8 +53,8 @@ class PartLog:
 class LogPipe:
     """The pipe between one process and its log.
 
-    It is not the pipe of asyncio's own subprocesses: there, waiting for a process waits for its children too, as long as
-    they hold the pipe.
+    It is not the pipe of asyncio's own subprocesses: there, waiting for a process waits for its children too, as long
+    as they hold the pipe.
     """
 
     def __init__(self, log: PartLog) -> None:
@@ -90,7 +90,3 @@ class LogPipe:
                 self._log.note(chunk)
         finally:
             transport.close()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

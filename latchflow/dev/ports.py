@@ -39,7 +39,9 @@ class Ports:
     def _checked(self, port: int, option: str) -> int:
         obstacle = "another option of this command has it" if port in self._chosen else _obstacle(port)
         if obstacle is not None:
-            raise ConfigurationError(f"Port {port} cannot be used ({obstacle}). Give {option} another port, or leave it out.")
+            raise ConfigurationError(
+                f"Port {port} cannot be used ({obstacle}). Give {option} another port, or leave it out."
+            )
         return port
 
 

@@ -9,6 +9,7 @@ import psutil
 
 from latchflow.dev.binaries import give_to_postgres, postgres_binary, unprivileged
 from latchflow.dev.ports import LOOPBACK
+from latchflow.dev.private_file import write_private
 from latchflow.dev.program import Program
 from latchflow.dev.stack_keys import StackKeys
 
@@ -36,6 +37,7 @@ class Postgres:
         self.port = port
         self._cluster = data_dir / "postgres"
         self._draft = data_dir / "postgres.new"
+        self._password_file = data_dir / "initdb.password"
         self._env = env
         self._passwords = {
             SUPERUSER: keys.postgres_password,
@@ -57,21 +59,16 @@ class Postgres:
         shutil.rmtree(self._draft, ignore_errors=True)
         self._draft.mkdir(mode=0o700)
         give_to_postgres(self._draft)
-        # The superuser's password comes in by the environment and a file descriptor; the command line can be read by all.
-        initdb = (
-            f'"$0" "$@" --pwfile=/dev/fd/3 3<<END\n${{LATCHFLOW_DEV_PASSWORD}}\nEND'  # noqa: S105
-        )
-        options = ["-D", str(self._draft), "-U", SUPERUSER, "--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"]
-        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        return Program(
-            name="initdb",
-            argv=["/bin/sh", "-c", initdb, *unprivileged(), postgres_binary("initdb"), *options, *locale],
-            env={**self._env, "LATCHFLOW_DEV_PASSWORD": self._passwords[SUPERUSER]},
-            cwd=self._draft.parent,
-        )
+        # A command line can be read by everybody on the machine, so the password comes in by a file.
+        write_private(self._password_file, self._passwords[SUPERUSER])
+        account = ["-U", SUPERUSER, "--auth=scram-sha-256", f"--pwfile={self._password_file}"]
+        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        initdb = [postgres_binary("initdb"), "-D", str(self._draft), "--no-instructions", *account, *locale]
+        return Program(name="initdb", argv=[*unprivileged(), *initdb], env=self._env, cwd=self._draft.parent)
 
     def take_place(self) -> None:
         """Put the new cluster where the server looks for it."""
+        self._password_file.unlink()
         self._draft.rename(self._cluster)
 
     def server(self) -> Program:
@@ -100,7 +97,7 @@ class Postgres:
 
 
 def _runs_in(process: psutil.Process, folder: Path) -> bool:
-    # Each process of a server works in its data folder and leads a session of its own, so the process group misses them.
+    # Each process of a server works in its data folder and leads a session of its own: the process group misses it.
     try:
         return process.name() == "postgres" and Path(process.cwd()) == folder
     except (psutil.Error, OSError):

@@ -59,7 +59,9 @@ class ProgramFailedError(LatchflowError):
 class RunningProgram:
     """The process of a program, from its start to its end."""
 
-    def __init__(self, program: Program, process: asyncio.subprocess.Process, pipe: LogPipe, state: ProcessState) -> None:
+    def __init__(
+        self, program: Program, process: asyncio.subprocess.Process, pipe: LogPipe, state: ProcessState
+    ) -> None:
         self.program = program
         self.pid = process.pid
         self._process = process
@@ -68,7 +70,7 @@ class RunningProgram:
 
     @classmethod
     async def start(cls, program: Program, log: PartLog, state: ProcessState) -> "RunningProgram":
-        """Start the process, in a session of its own: the terminal's Ctrl-C is for the stack, which stops it in order."""
+        """Start the process, in a session of its own: the terminal's Ctrl-C is for the stack, which stops in order."""
         pipe = LogPipe(log)
         try:
             process = await asyncio.create_subprocess_exec(

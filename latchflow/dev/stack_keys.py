@@ -50,7 +50,9 @@ def load_keys(data_dir: Path) -> StackKeys:
                 f"Put the file back, or remove {data_dir} to begin anew."
             ) from None
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"{path} cannot be read ({error}). Mend it, or remove {data_dir} to begin anew.") from error
+        raise ConfigurationError(
+            f"{path} cannot be read ({error}). Mend it, or remove {data_dir} to begin anew."
+        ) from error
     keys = StackKeys()
     write_private(path, json.dumps(asdict(keys), indent=2))
     return keys

@@ -107,7 +107,9 @@ class Supervisor:
     def kill(self) -> None:
         """End everything at once."""
         self.request_stop()
-        for running in (*self._parts.values(), *self._once):
+        for part in self._parts.values():
+            part.kill()
+        for running in self._once:
             running.kill()
 
     async def stop(self, order: Iterable[Iterable[str]]) -> None:
@@ -119,7 +121,9 @@ class Supervisor:
 
     def _log(self, program: Program) -> PartLog:
         name = program.name
-        return PartLog(self._log_dir / f"{name}.log", (lambda line: self._echo(name, line)) if program.is_echoed else None)
+        return PartLog(
+            self._log_dir / f"{name}.log", (lambda line: self._echo(name, line)) if program.is_echoed else None
+        )
 
     def _take_failure(self, task: asyncio.Task[None]) -> None:
         failure = None if task.cancelled() else task.exception()
