@@ -38,6 +38,7 @@ def _body(message: EmailMessage, subtype: str) -> str | None:
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else str(payload).encode()
     try:
-        return data.decode(part.get_content_charset("utf-8"), errors="replace")
+        text = data.decode(part.get_content_charset("utf-8"), errors="replace")
     except LookupError:
-        return data.decode("utf-8", errors="replace")
+        text = data.decode("utf-8", errors="replace")
+    return text.replace("\r\n", "\n")

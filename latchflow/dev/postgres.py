@@ -10,6 +10,7 @@ import psutil
 from latchflow.dev.binaries import give_to_postgres, postgres_binary, unprivileged
 from latchflow.dev.ports import LOOPBACK
 from latchflow.dev.private_file import write_private
+from latchflow.dev.process_state import wait_until_gone
 from latchflow.dev.program import Program
 from latchflow.dev.stack_keys import StackKeys
 
@@ -93,7 +94,7 @@ class Postgres:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(orphans, timeout=2.0)
+        wait_until_gone(orphans, seconds=2.0)
 
 
 def _runs_in(process: psutil.Process, folder: Path) -> bool:

@@ -61,12 +61,12 @@ def end_leftovers(path: Path) -> list[str]:
     found = [(entry, process) for entry in entries if (process := _still_running(entry)) is not None]
     for entry, process in found:
         _signal(process, entry.stop_signal)
-    _wait_all((process for _, process in found), _GRACE_SECONDS)
+    wait_until_gone((process for _, process in found), _GRACE_SECONDS)
     for entry, process in found:
         if _is_alive(process):
             _signal(process, signal.SIGKILL)
         end_group(entry.pid)
-    _wait_all((process for _, process in found), _GRACE_SECONDS)
+    wait_until_gone((process for _, process in found), _GRACE_SECONDS)
     path.unlink(missing_ok=True)
     return [f"{entry.name} ({entry.pid})" for entry, _ in found]
 
@@ -77,6 +77,16 @@ def end_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def wait_until_gone(processes: Iterable[psutil.Process], seconds: float) -> None:
+    """Wait for the end of processes that need not be children of this one."""
+    deadline = time.monotonic() + seconds
+    waiting = list(processes)
+    while waiting and time.monotonic() < deadline:
+        waiting = [process for process in waiting if _is_alive(process)]
+        if waiting:
+            time.sleep(0.02)
 
 
 def _read(path: Path) -> list[Entry]:
@@ -108,12 +118,3 @@ def _signal(process: psutil.Process, number: int) -> None:
         process.send_signal(number)
     except psutil.Error:
         return
-
-
-def _wait_all(processes: Iterable[psutil.Process], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    waiting = list(processes)
-    while waiting and time.monotonic() < deadline:
-        waiting = [process for process in waiting if _is_alive(process)]
-        if waiting:
-            time.sleep(0.02)

@@ -81,6 +81,7 @@ class RunningProgram:
                 stdout=pipe.write_end,
                 stderr=pipe.write_end,
                 start_new_session=True,
+                umask=0o077,
             )
         except OSError as error:
             pipe.abandon()

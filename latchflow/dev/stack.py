@@ -36,18 +36,18 @@ def run_stack(options: StackOptions) -> int:
     started = time.monotonic()
     console = StackConsole()
     with claim_data_dir(options.data_dir):
+        ready_file = ReadyFile(options.ready_file)  # First of all: a stale one must not be taken for ours.
         leftovers = end_leftovers(options.data_dir / "state.json")
         if leftovers:
             console.say(f"Ended what an earlier stack left running: {', '.join(leftovers)}.")
         try:
-            return asyncio.run(_run(options, console, started))
+            return asyncio.run(_run(options, console, ready_file, started))
         except ProgramFailedError as failure:
             console.complain(failure.message, failure.tail)
             return 1
 
 
-async def _run(options: StackOptions, console: StackConsole, started: float) -> int:
-    ready_file = ReadyFile(options.ready_file)
+async def _run(options: StackOptions, console: StackConsole, ready_file: ReadyFile, started: float) -> int:
     keys = load_keys(options.data_dir)
     ports = choose_ports(options)
     async with (
