@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from temporalio.client import Client
 
-from tests.integration.dev.conftest import DevProcess, wait_until
+from tests.integration.dev.dev_process import DevProcess, wait_until
 
 Start = Callable[..., DevProcess]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from tests.integration.dev.conftest import DevProcess, is_running, wait_until
+from tests.integration.dev.dev_process import DevProcess, is_running, wait_until
 
 Start = Callable[..., DevProcess]
 

@@ -10,7 +10,7 @@ import notes
 class Handler(BaseHTTPRequestHandler):
     """Answers the two questions that the stack asks."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Answer."""
         if self.path == "/readyz":
             self._answer(200, {})
