@@ -206,6 +206,7 @@ class ActionTask:
 
     event_id: UUID
     trigger_id: UUID
+    trigger_name: str
     pipeline_id: UUID
     pipeline_name: str
     run_id: UUID

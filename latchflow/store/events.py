@@ -61,7 +61,8 @@ async def lock_trigger(connection: Connection, trigger_id: UUID) -> FiringTrigge
         await connection.execute(
             """
             SELECT t.id, t.name, t.is_enabled, p.name AS plugin, c.key AS capability_key, uuidv7() AS fresh_id, now()
-            FROM trigger_definitions t JOIN capabilities c ON c.id = t.capability_id JOIN plugins p ON p.id = c.plugin_id
+            FROM trigger_definitions t
+            JOIN capabilities c ON c.id = t.capability_id JOIN plugins p ON p.id = c.plugin_id
             WHERE t.id = %s FOR SHARE OF t
             """,
             (trigger_id,),
@@ -271,3 +272,9 @@ async def close(
         """,
         (status, closed_by, reason, event_id),
     )
+
+
+async def status_of(connection: Connection, event_id: UUID) -> EventStatus | None:
+    """The status of an event, None when there is none with this id."""
+    row = await (await connection.execute("SELECT status FROM events WHERE id = %s", (event_id,))).fetchone()
+    return EventStatus(row["status"]) if row else None
