@@ -1,5 +1,6 @@
 """What the operator of a stack sees."""
 
+import os
 import sys
 
 from rich.console import Console
@@ -15,7 +16,7 @@ class StackConsole:
     """Lines on the terminal; a terminal that went away stops nothing."""
 
     def __init__(self) -> None:
-        self._out = Console(soft_wrap=True, highlight=False)
+        self._out = _LastingConsole(soft_wrap=True, highlight=False)
 
     def say(self, text: str) -> None:
         """A line about the stack itself."""
@@ -59,3 +60,12 @@ class StackConsole:
             self._out.print(text, style=style, markup=False, emoji=False)
         except OSError:
             return
+
+
+class _LastingConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence, where Rich would end the process and leave the parts behind."""
+        self.quiet = True
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, sys.stdout.fileno())
+        os.close(silence)

@@ -34,7 +34,9 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30) ->
 class DevProcess:
     """One `latchflow dev` on a data directory."""
 
-    def __init__(self, folder: Path, *options: str, data_dir: Path | None = None, **env: str) -> None:
+    def __init__(
+        self, folder: Path, *options: str, data_dir: Path | None = None, stdout: int | None = None, **env: str
+    ) -> None:
         self.notes = folder / "notes"
         self.notes.mkdir(exist_ok=True)
         self.data_dir = data_dir or folder / "data"
@@ -46,7 +48,7 @@ class DevProcess:
             [*command, "--ready-file", str(self.ready_file), *options],
             env={**os.environ, "LATCHFLOW_HOME": str(FAKE_APP), "FAKE_NOTES": str(self.notes), **env},
             stdin=subprocess.DEVNULL,
-            stdout=self._output,
+            stdout=self._output if stdout is None else stdout,
             stderr=subprocess.STDOUT,
         )
 

@@ -3,6 +3,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -65,6 +66,21 @@ def test_five_deaths_within_a_minute_stop_the_stack_and_show_the_end_of_the_log(
     assert "  RuntimeError: cannot go on" in stack.output
     assert _none_runs(pids)
     assert not stack.ready_file.exists()
+
+
+def test_a_stack_whose_terminal_went_away_runs_on_and_stops_in_order(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    stack = DevProcess(tmp_path, stdout=write_end)
+    os.close(write_end)
+    os.close(read_end)
+    try:
+        stack.until_ready()
+
+        status = stack.stop()
+    finally:
+        stack.close()
+
+    assert status == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
