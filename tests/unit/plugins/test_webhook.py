@@ -61,7 +61,7 @@ def standard(
     body: bytes, at: datetime = NOW, message_id: str = "msg_1", secret: str = STANDARD_SECRET
 ) -> dict[str, str]:
     timestamp = str(int(at.timestamp()))
-    key = base64.b64decode(secret.removeprefix("whsec_"))
+    key = base64.b64decode(STANDARD_SECRET.removeprefix("whsec_"))
     digest = hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
     return {
         "webhook-id": message_id,
@@ -266,10 +266,10 @@ def test_a_body_is_read_by_its_media_type(content_type: str, body: bytes, expect
 
 @pytest.mark.parametrize("headers", [{}, {"content-type": "application/octet-stream"}, {"content-type": "odd"}])
 def test_other_bodies_come_in_base64_and_say_so(headers: dict[str, str]) -> None:
-    emit = emitted("none", b"\x00\xff", {"content-type": "image/png"} | headers)
+    emit = emitted("none", b"\x00\xff", headers)
 
-    assert emit.context["body"] == "AP8=" or headers == {"content-type": "odd"}
-    assert emit.metadata.get("bodyEncoding") == "base64" or headers == {"content-type": "odd"}
+    assert emit.context["body"] == "AP8="
+    assert emit.metadata["bodyEncoding"] == "base64"
 
 
 def test_the_form_of_github_is_parsed() -> None:

@@ -69,7 +69,7 @@ async def mail_server(mailbox: Mailbox, tls: ssl.SSLContext | None = None, **opt
         yield server.sockets[0].getsockname()[1]
     for connection in connections:
         if connection.transport is not None:
-            connection.transport.abort()
+            connection.transport.close()
     for _ in range(5):  # turns of the loop in which the connections end
         await asyncio.sleep(0)
 
