@@ -148,7 +148,7 @@ async def test_the_input_of_a_step_replaces_fields_and_brings_missing_ones(world
     )
 
     sent = world.email.sent[0]
-    assert (sent.to[0].address, sent.subject, sent.text_body) == ("n@example.com", "Hello", None)
+    assert (sent.to[0].address, sent.subject, sent.text_body) == ("new@example.com", "Hello", None)
 
 
 async def test_input_fields_that_an_action_lacks_are_ignored_with_a_warning(world: World) -> None:
