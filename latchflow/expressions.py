@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import cel
+from cel.stdlib import add_stdlib_to_context
 
 from latchflow.errors import LatchflowError
 
@@ -21,6 +22,7 @@ MAX_DEPTH = 128
 """Levels of lists and mappings in a template or a variable. The evaluator has no bound of its own and would overrun
 the stack, which ends the process."""
 
+_LONGEST_RANGE = 10_000
 _BUILT_IN_NAMES = frozenset(
     {"bool", "bytes", "double", "int", "list", "map", "null_type", "optional", "string", "type", "uint"}
 )
@@ -175,7 +177,16 @@ def _evaluate(source: str, context: cel.Context) -> Any:
 def _context(variables: Mapping[str, Any]) -> cel.Context:
     # Converting the variables costs more than everything else, so a template converts them once.
     _refuse_depth(variables, "The data")
-    return cel.Context(dict(variables))
+    context = cel.Context(dict(variables))
+    add_stdlib_to_context(context)
+    context.add_function("lists.range", _bounded_range)  # the library's would fill the memory for a sender's number
+    return context
+
+
+def _bounded_range(count: int) -> list[int]:
+    if count > _LONGEST_RANGE:
+        raise ValueError(f"lists.range({count}) is longer than {_LONGEST_RANGE}")
+    return list(range(count))
 
 
 def _as_json(value: Any, source: str) -> Any:

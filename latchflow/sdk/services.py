@@ -126,7 +126,11 @@ class Services(Protocol):
     """The services of one call."""
 
     @property
-    def email(self) -> EmailService: ...
+    def email(self) -> EmailService:
+        """Mail."""
+        ...
 
     @property
-    def http(self) -> HttpService: ...
+    def http(self) -> HttpService:
+        """HTTP."""
+        ...
