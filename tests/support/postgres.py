@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests, from the embedded wheel: started once, with a fresh database wherever one is asked for."""
+"""A real PostgreSQL for tests, from the embedded wheel: started once, with a fresh database for each test."""
 
 import os
 import secrets

@@ -1,6 +1,6 @@
 """A running API on a database of the test's own, and clients with tokens of chosen scopes."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -13,13 +13,9 @@ from psycopg.rows import dict_row
 from api.app import create_app
 from latchflow.crypto import generate_key
 from latchflow.settings import Settings
-from tests.support.plugins import PLUGIN, add_plugin
+from tests.support.api import BOOTSTRAP_TOKEN, Query, ScopedClient, TokenClient, Wiring
+from tests.support.plugins import add_plugin
 from tests.support.postgres import TestDatabase
-
-BOOTSTRAP_TOKEN = "lfk_" + "b" * 43
-
-ClientFactory = Callable[..., Awaitable[httpx2.AsyncClient]]
-Query = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
@@ -44,16 +40,14 @@ async def app(settings: Settings, database: TestDatabase) -> AsyncIterator[FastA
 
 
 @pytest.fixture
-async def client_with(app: FastAPI) -> AsyncIterator[Callable[[str | None], httpx2.AsyncClient]]:
+async def client_with(app: FastAPI) -> AsyncIterator[TokenClient]:
     async with AsyncExitStack() as stack:
-        clients = []
 
         def make(token: str | None) -> httpx2.AsyncClient:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             client = httpx2.AsyncClient(
                 transport=httpx2.ASGITransport(app=app), base_url="http://api.example", headers=headers
             )
-            clients.append(client)
             stack.push_async_callback(client.aclose)
             return client
 
@@ -61,13 +55,13 @@ async def client_with(app: FastAPI) -> AsyncIterator[Callable[[str | None], http
 
 
 @pytest.fixture
-def client(client_with: Callable[[str | None], httpx2.AsyncClient]) -> httpx2.AsyncClient:
+def client(client_with: TokenClient) -> httpx2.AsyncClient:
     """The client of the bootstrap token, which holds every scope."""
     return client_with(BOOTSTRAP_TOKEN)
 
 
 @pytest.fixture
-def scoped(client: httpx2.AsyncClient, client_with: Callable[[str | None], httpx2.AsyncClient]) -> ClientFactory:
+def scoped(client: httpx2.AsyncClient, client_with: TokenClient) -> ScopedClient:
     async def make(*scopes: str, name: str = "limited") -> httpx2.AsyncClient:
         answer = await client.post("/admin/tokens", json={"name": name, "scopes": scopes})
         assert answer.status_code == 201, answer.text
@@ -86,32 +80,6 @@ def query(database: TestDatabase) -> Query:
             return cursor.fetchall() if cursor.description else []
 
     return run
-
-
-class Wiring:
-    """Creates definitions through the API."""
-
-    def __init__(self, client: httpx2.AsyncClient) -> None:
-        self._client = client
-
-    async def trigger(self, name: str = "orders", **fields: Any) -> dict[str, Any]:
-        capability = {"plugin": PLUGIN, "key": "inbound"}
-        config = {"verification": "bearer", "secret": "trigger-secret"}
-        return await self._create("/admin/triggers", {"name": name, "capability": capability, "config": config} | fields)
-
-    async def action(self, name: str = "notify", **fields: Any) -> dict[str, Any]:
-        capability = {"plugin": PLUGIN, "key": "call"}
-        config = {"url": "https://example.org", "apiKey": "action-secret"}
-        return await self._create("/admin/actions", {"name": name, "capability": capability, "config": config} | fields)
-
-    async def pipeline(self, name: str = "main", **fields: Any) -> dict[str, Any]:
-        return await self._create("/admin/pipelines", {"name": name} | fields)
-
-    async def _create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._client.post(path, json=body)
-        assert answer.status_code == 201, answer.text
-        created: dict[str, Any] = answer.json()
-        return created
 
 
 @pytest.fixture
