@@ -3,13 +3,14 @@
 import asyncio
 import socket
 import sys
-from contextlib import AsyncExitStack
 
 import uvicorn
 
-from api.app import create_app, open_context
+from api.app import create_app
+from api.parts import check_parts
 from latchflow.errors import ConfigurationError
 from latchflow.settings import Settings
+from latchflow.telemetry import set_up_logs
 
 _SHUTDOWN_SECONDS = 5
 
@@ -18,7 +19,8 @@ def main() -> int:
     """Serve; the exit status is 1 when the configuration cannot be used, said in one line."""
     try:
         settings = Settings.load()
-        asyncio.run(_check(settings))
+        set_up_logs(settings)
+        asyncio.run(check_parts(settings))
         listener = _listen(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"latchflow: {error.message}\n")
@@ -38,12 +40,6 @@ def main() -> int:
         server = uvicorn.Server(config)
         server.run(sockets=[listener])
     return 0 if server.started else 1
-
-
-async def _check(settings: Settings) -> None:
-    """Open the parts once before the server does, which would answer a fault with a traceback."""
-    async with AsyncExitStack() as stack:
-        await open_context(settings, stack)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -3,19 +3,31 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
-from api.context import Context
-from api.denials import Denials
 from api.errors import add_error_handlers
 from api.middleware import Authentication, BodyLimit, LastNet
-from api.routers import actions, audit, events, pipeline_steps, pipeline_triggers, pipelines, plugins, tokens, triggers
-from latchflow.crypto import Keyring
+from api.parts import chores, open_context
+from api.routers import (
+    actions,
+    audit,
+    codec,
+    events,
+    health,
+    history,
+    hooks,
+    pipeline_steps,
+    pipeline_triggers,
+    pipelines,
+    plugins,
+    tokens,
+    triggers,
+)
 from latchflow.settings import Settings
-from latchflow.store.database import Database
-from latchflow.store.tokens import ensure_bootstrap_token
 
 ROUTERS = (
     plugins.router,
@@ -25,8 +37,13 @@ ROUTERS = (
     pipeline_triggers.router,
     pipeline_steps.router,
     events.router,
+    history.router,
     audit.router,
     tokens.router,
+    hooks.router,
+    codec.router,
+    health.router,
+    health.runtime_router,
 )
 
 
@@ -37,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             app.state.context = await open_context(settings, stack)
-            # Background tasks are entered on the stack here, behind the parts they use.
+            await stack.enter_async_context(chores(app.state.context))
             yield
 
     app = FastAPI(
@@ -49,6 +66,12 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
         middleware=[
+            Middleware(
+                CORSMiddleware,  # outermost, so that a refusal too can be read by the Web UI that asks
+                allow_origins=ui_origins(settings.temporal_ui_url),
+                allow_methods=["POST"],
+                allow_headers=["content-type", "x-namespace", "authorization", "authorization-extras"],
+            ),
             Middleware(LastNet),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
             Middleware(Authentication),
@@ -60,16 +83,13 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
-    """Make the parts; the stack closes them.
-
-    Raises:
-        ConfigurationError: The keyring, the database or the bootstrap token cannot be used.
-    """
-    keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
-    database = await stack.enter_async_context(Database.open(settings))
-    bootstrap_token = settings.bootstrap_token.get_secret_value()
-    if bootstrap_token:
-        async with database.transaction() as connection:
-            await ensure_bootstrap_token(connection, bootstrap_token)
-    return Context(settings=settings, database=database, keyring=keyring, denials=Denials(database))
+def ui_origins(temporal_ui_url: str) -> list[str]:
+    """The origins the Temporal Web UI may call the codec from: on loopback, under both names people open it by."""
+    parts = urlsplit(temporal_ui_url)
+    if not parts.netloc:
+        return []
+    origins = {f"{parts.scheme}://{parts.netloc}"}
+    if parts.hostname in ("127.0.0.1", "localhost"):
+        port = f":{parts.port}" if parts.port else ""
+        origins |= {f"{parts.scheme}://{host}{port}" for host in ("127.0.0.1", "localhost")}
+    return sorted(origins)

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from temporalio.client import Client
 
 from api.denials import Denials
 from latchflow.crypto import Keyring
+from latchflow.runtime.registry import Registry
 from latchflow.settings import Settings
 from latchflow.store.database import Database
+from latchflow.temporal.dispatch import Dispatcher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,15 +19,18 @@ class Context:
     """The parts of a running API.
 
     Attributes:
+        temporal: Connects at its first call, so that the API serves while Temporal is away.
+        registry: The inbound triggers this process can run.
         denials: Where refused calls are recorded.
-        temporal_namespace: Stands in the links to the Temporal Web UI.
     """
 
     settings: Settings
     database: Database
     keyring: Keyring
+    temporal: Client
+    dispatcher: Dispatcher
+    registry: Registry
     denials: Denials
-    temporal_namespace: str = "default"
 
 
 def context_of(request: Request) -> Context:

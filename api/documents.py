@@ -72,5 +72,5 @@ def _temporal_url(workflow_id: str | None, context: Context) -> str | None:
     address = context.settings.temporal_ui_url.rstrip("/")
     if not address or workflow_id is None:
         return None
-    namespace = quote(context.temporal_namespace, safe="")
+    namespace = quote(context.temporal.namespace, safe="")
     return f"{address}/namespaces/{namespace}/workflows/{quote(workflow_id, safe=':')}"

@@ -166,6 +166,54 @@ class Manifest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepInForce:
+    """A step as its pipeline has it now, with the action definition it uses."""
+
+    id: UUID
+    name: str
+    sort_order: int
+    is_enabled: bool
+    kind: Literal["action"]
+    on_failure: Literal["stop", "continue"]
+    when: str | None
+    input: Mapping[str, Any] | None
+    retry_policy: Mapping[str, Any] | None
+    timeout_seconds: int | None
+    action_id: UUID
+    action_version: int
+    action_name: str
+    is_action_enabled: bool
+    action_retry_policy: Mapping[str, Any] | None
+    action_timeout_seconds: int | None
+    plugin: str
+    capability_key: str
+    is_inline: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineInForce:
+    """An enabled pipeline attached to a trigger, as it is now."""
+
+    id: UUID
+    name: str
+    version: int
+    steps: tuple[StepInForce, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionTask:
+    """The input of `execute_action`: one invocation to carry out."""
+
+    event_id: UUID
+    trigger_id: UUID
+    trigger_name: str
+    pipeline_id: UUID
+    pipeline_name: str
+    run_id: UUID
+    step: PlannedStep
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How an invocation ended.
 
@@ -179,3 +227,12 @@ class Outcome:
     status: InvocationStatus
     reason: str | None = None
     output: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closing:
+    """The input of `close_event`: what the workflow knows and no attempt recorded."""
+
+    event_id: UUID
+    outcomes: tuple[Outcome, ...]
+    is_cancelled: bool = False

@@ -3,7 +3,7 @@
 from uuid import UUID, uuid5
 
 TASK_QUEUE = "latchflow"
-"""Event workflows and actions. One queue, so that Temporal hands an activity to the worker that asked for it (eager)."""
+"""Event workflows and actions: on one queue, so that Temporal hands an activity to the worker that asked for it."""
 
 TRIGGER_EVENT_WORKFLOW = "TriggerEventWorkflow"
 EXECUTE_ACTION = "execute_action"
@@ -13,6 +13,7 @@ MANIFEST_QUERY = "manifest"
 ATTEMPTS_USED_UP = "AttemptsUsedUp"
 CLOSED = "Closed"
 NOT_HERE = "NotHere"
+SUPERSEDED = "Superseded"
 
 _CAPABILITY_NAMESPACE = UUID("6f1d1b62-5a1e-5f0e-9a39-0c8a4f6f3b11")
 

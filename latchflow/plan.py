@@ -1,15 +1,50 @@
 """Pure decisions: which steps are next, and what status follows. No await, no clock, no logger."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid5
 
-from latchflow.model import EventStatus, InvocationStatus, Outcome, PlannedRun, PlannedStep, RunStatus
+from latchflow.model import (
+    EventStatus,
+    InvocationStatus,
+    Manifest,
+    Outcome,
+    Phase,
+    PipelineInForce,
+    PlannedRun,
+    PlannedStep,
+    RetryPolicy,
+    RunStatus,
+    StepInForce,
+)
 
 PREVIOUS_FAILED = "previous_failed"
+STEP_DISABLED = "step_disabled"
+ACTION_DISABLED = "action_disabled"
+
+MAX_LOST_ATTEMPTS = 6
+"""An invocation that lost this many workers ends FAILED: it may be what kills them."""
 
 Outcomes = Mapping[UUID, Outcome]
 """What ended so far, by invocation id."""
+
+
+def manifest(event_id: UUID, trigger_id: UUID, trigger_name: str, pipelines: Sequence[PipelineInForce]) -> Manifest:
+    """What an event owes. Its run and invocation ids derive from the event's, so that a repeat gives the same ones."""
+    runs = []
+    for pipeline in pipelines:
+        run_id = uuid5(event_id, str(pipeline.id))
+        runs.append(
+            PlannedRun(
+                run_id=run_id,
+                pipeline_id=pipeline.id,
+                pipeline_name=pipeline.name,
+                pipeline_version=pipeline.version,
+                steps=tuple(_planned(run_id, step) for step in pipeline.steps),
+            )
+        )
+    return Manifest(event_id=event_id, trigger_id=trigger_id, trigger_name=trigger_name, runs=tuple(runs))
 
 
 def next_steps(run: PlannedRun, outcomes: Outcomes) -> tuple[PlannedStep, ...]:
@@ -60,6 +95,64 @@ def event_status(runs: Iterable[RunStatus]) -> EventStatus:
     if len(distinct) == 1:
         return EventStatus(distinct.pop())
     return EventStatus.PARTIAL_FAILURE
+
+
+def failure_phase(*, is_retryable: bool, is_timeout: bool, counted_before: int, policy: RetryPolicy) -> Phase:
+    """The ending of an attempt that failed.
+
+    Args:
+        is_retryable: Whether another attempt may do better.
+        is_timeout: The attempt's own invoker ended it for taking too long; such an attempt counts.
+        counted_before: Earlier attempts of the invocation that count.
+        policy: Whose ``max_attempts`` ends the series.
+    """
+    if is_timeout:
+        return Phase.TIMED_OUT
+    if not is_retryable:
+        return Phase.FAILED_PERMANENT
+    return Phase.FAILED if counted_before + 1 >= policy.max_attempts else Phase.RETRYING
+
+
+def invocation_status(phase: Phase, *, counted_before: int, policy: RetryPolicy) -> InvocationStatus:
+    """The status of an invocation after an attempt that ended with this phase."""
+    if phase in (Phase.TIMED_OUT, Phase.RETRYING) and counted_before + 1 < policy.max_attempts:
+        return InvocationStatus.RETRYING
+    return InvocationStatus(phase)
+
+
+def backoff_seconds(attempt: int, policy: RetryPolicy) -> float:
+    """How long Temporal waits after its attempt with this number (from 1), unless the plugin asked for another time."""
+    exponent = min(attempt - 1, 64)  # beyond that every policy has reached its cap
+    interval = policy.initial_interval_seconds * policy.backoff_coefficient**exponent
+    return min(interval, policy.maximum_interval_seconds)
+
+
+def _planned(run_id: UUID, step: StepInForce) -> PlannedStep:
+    reason = None
+    if not step.is_enabled:
+        reason = STEP_DISABLED
+    elif not step.is_action_enabled:
+        reason = ACTION_DISABLED
+    policy: dict[str, Any] = {**(step.action_retry_policy or {}), **(step.retry_policy or {})}
+    return PlannedStep(
+        invocation_id=uuid5(run_id, str(step.id)),
+        step_id=step.id,
+        name=step.name,
+        sort_order=step.sort_order,
+        action_id=step.action_id,
+        action_version=step.action_version,
+        action_name=step.action_name,
+        plugin=step.plugin,
+        capability_key=step.capability_key,
+        kind=step.kind,
+        on_failure=step.on_failure,
+        when=step.when,
+        input=step.input,
+        is_inline=step.is_inline,
+        timeout_seconds=step.timeout_seconds or step.action_timeout_seconds or PlannedStep.timeout_seconds,
+        retry_policy=RetryPolicy(**policy),
+        skip_reason=reason,
+    )
 
 
 def _in_order(run: PlannedRun) -> list[PlannedStep]:

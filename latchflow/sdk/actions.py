@@ -14,10 +14,21 @@ ConfigT = TypeVar("ConfigT")
 class Logger(Protocol):
     """A structured logger; its entries carry the ids of the event and the invocation."""
 
-    def debug(self, event: str, **fields: Any) -> Any: ...
-    def info(self, event: str, **fields: Any) -> Any: ...
-    def warning(self, event: str, **fields: Any) -> Any: ...
-    def error(self, event: str, **fields: Any) -> Any: ...
+    def debug(self, event: str, **fields: Any) -> Any:
+        """Write an entry of level debug."""
+        ...
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """Write an entry of level info."""
+        ...
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        """Write an entry of level warning."""
+        ...
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Write an entry of level error."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,8 @@ class ActionCall(Generic[ConfigT]):
             when the capability's schema is a ``dict``.
         secrets: The values of the ``writeOnly`` properties, by property name.
         payload: What the step's ``input`` evaluated to; without an ``input``, the event's context. Read-only.
+        is_payload_from_input: True when the step's ``input``, which an admin wrote, built the payload; False when the
+            payload is the event's raw context, which whoever fired the trigger wrote.
         invocation: The ids of this call.
         services: What core offers, guarded by the plugin's scopes.
         logger: A logger that already carries the ids.
@@ -67,6 +80,7 @@ class ActionCall(Generic[ConfigT]):
     logger: Logger
     idempotency_key: str
     heartbeat: Callable[[Any], None]
+    is_payload_from_input: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,7 @@
 from datetime import timedelta
 from typing import Literal
 
-ServiceErrorKind = Literal[
-    "validation", "denied", "not_found", "rate_limited", "retryable", "fatal", "outcome_unknown"
-]
+ServiceErrorKind = Literal["validation", "denied", "not_found", "rate_limited", "retryable", "fatal", "outcome_unknown"]
 _RETRYABLE_KINDS: frozenset[ServiceErrorKind] = frozenset({"rate_limited", "retryable"})
 
 

@@ -10,7 +10,11 @@ from latchflow.sdk.actions import ActionCall
 from latchflow.sdk.triggers import Emit, InboundRequest, Reject
 
 ConfigSchema = Mapping[str, Any] | type[BaseModel]
-"""A JSON Schema (2020-12) or a Pydantic model. ``writeOnly: true`` marks a secret property."""
+"""A JSON Schema (2020-12) or a Pydantic model.
+
+``writeOnly: true`` marks a secret property. ``x-latchflow-template: true`` marks a property whose strings, at any
+depth, are CEL expressions: core checks them when the definition is saved, and hands the property over evaluated.
+"""
 
 InboundAnswer = Emit | Reject | list[Emit]
 

@@ -72,21 +72,28 @@ class HttpRequest:
     """An outgoing HTTP request.
 
     Attributes:
+        secret_headers: Like `headers`, for credentials: never shown, and dropped when a redirect leaves the origin.
+        json: A JSON body; None sends none.
         content: The body's bytes; set `json` instead for a JSON body.
         timeout: Of the whole exchange.
         max_response_bytes: A longer answer is a ``fatal`` error.
-        allowed_hosts: Narrows where redirects and the request itself may go; None allows every public host.
+        allowed_hosts: Narrows where redirects and the request itself may go: exact hosts, or ``*.example.com`` for
+            every host below a domain. None allows every public host.
+        is_repeatable: The receiver recognises a repeated request, for example by an idempotency key in a header;
+            a connection that failed after the request was sent is then ``retryable`` for every method.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    secret_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
     content: bytes | None = None
     timeout: timedelta = timedelta(seconds=60)
     max_response_bytes: int = 1024 * 1024
     allowed_hosts: Sequence[str] | None = None
+    is_repeatable: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +115,9 @@ class HttpService(Protocol):
 
         Raises:
             ServiceError: ``denied`` for a guarded address or a host outside `allowed_hosts`, ``validation`` for a
-                malformed URL or header, ``retryable`` when the connection failed before the request was sent (always,
-                for GET and HEAD), ``outcome_unknown`` when it failed later, ``fatal`` for an oversized answer.
+                malformed URL or header, ``retryable`` when the connection failed before the request was sent (at any
+                time for GET, HEAD and repeatable requests), ``outcome_unknown`` when it failed later, ``fatal`` for an
+                oversized answer.
         """
         ...
 
@@ -118,7 +126,11 @@ class Services(Protocol):
     """The services of one call."""
 
     @property
-    def email(self) -> EmailService: ...
+    def email(self) -> EmailService:
+        """Mail."""
+        ...
 
     @property
-    def http(self) -> HttpService: ...
+    def http(self) -> HttpService:
+        """HTTP."""
+        ...

@@ -1,28 +1,28 @@
-"""The place of every sealed value: the associated data it is sealed for. Never change a formula: nothing would open."""
+"""What each sealed column is bound to (the associated data of its envelope), spelled once."""
 
 from uuid import UUID
 
 
 def trigger_config(trigger_id: UUID, plugin: str) -> str:
-    """The config of a trigger definition, in whichever version."""
+    """``trigger_definitions.config_sealed``."""
     return f"trigger_definitions/{trigger_id}/config/{plugin}"
 
 
 def action_config(action_id: UUID, plugin: str) -> str:
-    """The config of an action definition; the same in ``action_versions``, so that a version is a copy of its bytes."""
+    """``config_sealed`` of ``action_definitions`` and ``action_versions``, so that one can be copied to the other."""
     return f"action_definitions/{action_id}/config/{plugin}"
 
 
 def event_context(event_id: UUID) -> str:
-    """The context of an event."""
+    """``events.context_sealed``."""
     return f"events/{event_id}/context"
 
 
 def invocation_input(invocation_id: UUID) -> str:
-    """The evaluated input of an invocation."""
+    """``invocations.input_sealed``."""
     return f"invocations/{invocation_id}/input"
 
 
 def invocation_output(invocation_id: UUID) -> str:
-    """The output of an invocation."""
+    """``invocations.output_sealed``."""
     return f"invocations/{invocation_id}/output"

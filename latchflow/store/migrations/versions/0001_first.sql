@@ -186,7 +186,8 @@ CREATE TABLE invocations (
     input_sealed bytea,             -- evaluated once, read by every later attempt
     output_sealed bytea,
     -- The claim: taken by an UPDATE, so that of two attempts that race, the later one by Temporal's count wins.
-    latest_attempt bigint NOT NULL DEFAULT 0,
+    claimed_by text,                -- workflow run id / activity id
+    claimed_attempt integer NOT NULL DEFAULT 0,
     attempt_number integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz,
     ended_at timestamptz,

@@ -1,0 +1,44 @@
+"""The bookkeeping of an event."""
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from latchflow.model import Closing, EventStatus, InvocationStatus
+from latchflow.names import CLOSE_EVENT
+from latchflow.store import events
+from latchflow.store.database import Database
+from latchflow.temporal.closing import close_event
+
+
+class EventActivities:
+    """Activities that write to Postgres only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @activity.defn(name=CLOSE_EVENT)
+    async def close_event(self, closing: Closing) -> str:
+        """Write the statuses of an event that has run; a local activity, retried until Postgres answers.
+
+        A repeat finds the event closed and answers with the status that was written. No heartbeats.
+
+        Returns:
+            The event's status.
+        """
+        status = await close_event(
+            self._database,
+            closing.event_id,
+            outcomes={outcome.invocation_id: outcome for outcome in closing.outcomes},
+            closed_by="workflow",
+            reason="cancelled" if closing.is_cancelled else None,
+            default=InvocationStatus.CANCELLED if closing.is_cancelled else InvocationStatus.FAILED,
+        )
+        return status or await self._status_written(closing)
+
+    async def _status_written(self, closing: Closing) -> EventStatus:
+        async with self._database.connection() as connection:
+            status = await events.status_of(connection, closing.event_id)
+        if status is None:
+            message = f"There is no event {closing.event_id} in the database; its workflow has nothing to close."
+            raise ApplicationError(message, type="UnknownEvent", non_retryable=True)
+        return status

@@ -1,0 +1,41 @@
+"""Core heartbeats for the plugin: a killed worker is noticed, and a cancellation reaches a plugin that never asks."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from temporalio import activity
+
+from latchflow.temporal import policies
+
+
+class Beat:
+    """The progress a plugin reported last. Set from any thread; the next heartbeat carries it."""
+
+    def __init__(self) -> None:
+        self.progress: Any = None
+
+    def report(self, progress: Any) -> None:
+        """Keep the progress for the next heartbeat."""
+        self.progress = progress
+
+
+@asynccontextmanager
+async def beating() -> AsyncIterator[Beat]:
+    """Heartbeat every two seconds until the block ends."""
+    beat = Beat()
+    task = asyncio.create_task(_beat(beat))
+    try:
+        yield beat
+    finally:
+        task.cancel()
+
+
+async def _beat(beat: Beat) -> None:
+    while True:
+        if beat.progress is None:
+            activity.heartbeat()
+        else:
+            activity.heartbeat(beat.progress)
+        await asyncio.sleep(policies.HEARTBEAT_INTERVAL.total_seconds())

@@ -1,0 +1,3 @@
+from latchflow.cli import main
+
+main()

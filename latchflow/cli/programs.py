@@ -1,0 +1,27 @@
+"""``latchflow worker`` and ``latchflow api``: become the program of the application root."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from latchflow.cli.app_root import find_app_root
+from latchflow.settings import Settings
+
+
+def worker(context: typer.Context) -> None:
+    """Run a worker; arguments are handed to worker.py."""
+    _become(["worker.py", *context.args])
+
+
+def api(context: typer.Context) -> None:
+    """Run the API; arguments are handed to it."""
+    _become(["-m", "api", *context.args])
+
+
+def _become(arguments: Sequence[str]) -> None:
+    root = find_app_root(Settings.load())
+    os.chdir(root)
+    # The same process, so that whoever started the verb signals and watches the program itself.
+    os.execve(sys.executable, [sys.executable, *arguments], {**os.environ, "LATCHFLOW_HOME": str(root)})  # noqa: S606

@@ -1,0 +1,203 @@
+"""Mail by SMTP, through the egress guard."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from email.utils import parseaddr
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+
+from latchflow.errors import ConfigurationError
+from latchflow.sdk import EmailAddress, EmailMessage, SendResult, ServiceError
+from latchflow.services.egress import EgressGuard
+from latchflow.services.email_message import build, check_address, recipients
+
+_DEFAULT_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
+
+
+class SmtpEmail:
+    """Sends mails to one SMTP server.
+
+    Args:
+        smtp_url: ``smtp://[user:password@]host[:port]``, ``smtps://…`` or ``smtp+starttls://…``; user and password
+            percent-encoded. Empty: every mail is refused until there is a server.
+        default_sender: ``a@b.c`` or ``Name <a@b.c>``, for messages without a sender; empty for none.
+        guard: Decides which addresses the server may have.
+        ssl_context: None verifies the server's certificate against the trust store of the system.
+        timeout_seconds: Of the connection and of each command.
+
+    Raises:
+        ConfigurationError: The URL or the sender is malformed; the message names the setting, never the URL.
+    """
+
+    def __init__(
+        self,
+        smtp_url: str,
+        default_sender: str,
+        guard: EgressGuard,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        timeout_seconds: float = 30,
+    ) -> None:
+        self._server = _parse_url(smtp_url) if smtp_url else None
+        self._default_sender = _parse_sender(default_sender) if default_sender else None
+        self._guard = guard
+        self._ssl_context = ssl_context
+        self._timeout_seconds = timeout_seconds
+
+    async def send(self, message: EmailMessage, *, idempotency_key: str) -> SendResult:
+        """Send one mail. The same `idempotency_key` always makes the same ``Message-ID``.
+
+        Returns:
+            The recipients the server took, and those it refused while it took others.
+
+        Raises:
+            ServiceError: As `latchflow.sdk.EmailService.send` says. A connection that breaks once the message is on
+                its way is ``outcome_unknown``.
+        """
+        if self._server is None:
+            raise ServiceError("fatal", "There is no mail server. An operator sets SMTP_URL.")
+        sender = message.sender or self._default_sender
+        if sender is None:
+            raise ServiceError("validation", "The mail has no sender. Give it one, or an operator sets SMTP_FROM.")
+        message = replace(message, sender=sender)
+        built = build(message, sender, idempotency_key)
+        delivery = _Delivery(sender.address, recipients(message), built.as_bytes())
+        try:
+            refused = await self._deliver(self._server, delivery)
+        except aiosmtplib.SMTPResponseException as error:
+            raise _refusal(error, is_handed_over=delivery.is_handed_over) from error
+        except OSError as error:  # also the library's errors about connections
+            raise _broken(error, is_handed_over=delivery.is_handed_over) from error
+        except aiosmtplib.SMTPException as error:
+            raise ServiceError("fatal", f"The mail server lacks something this needs: {error.message}") from error
+        return SendResult(
+            provider_message_id=built["Message-ID"],
+            accepted_recipients=tuple(address for address in delivery.recipients if address not in refused),
+            rejected_recipients=tuple(refused),
+        )
+
+    async def _deliver(self, server: "_Server", delivery: "_Delivery") -> list[str]:
+        client = aiosmtplib.SMTP(
+            hostname=server.host,  # the name the certificate must be for; the connection is already made
+            sock=await self._connect(server),
+            username=server.username,
+            password=server.password,
+            use_tls=server.scheme == "smtps",
+            start_tls=server.scheme == "smtp+starttls",
+            tls_context=(self._ssl_context or ssl.create_default_context()) if server.scheme != "smtp" else None,
+            local_hostname=socket.gethostname(),
+            timeout=self._timeout_seconds,
+        )
+        try:
+            await client.connect()
+            refused = await delivery.run(client)
+            await _quit(client)
+            return refused
+        finally:
+            client.close()
+
+    async def _connect(self, server: "_Server") -> socket.socket:
+        failure: OSError = OSError("it has no address")
+        for address in await self._guard.resolve(server.host, server.port):
+            connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+            connection.setblocking(False)
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    await asyncio.get_running_loop().sock_connect(connection, (address, server.port))
+            except OSError as error:  # a TimeoutError is one
+                connection.close()
+                failure = error
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+        raise failure
+
+
+@dataclass
+class _Delivery:
+    """One message for one connection; remembers whether the message was on its way when something broke."""
+
+    sender: str
+    recipients: Sequence[str]
+    content: bytes
+    is_handed_over: bool = False
+
+    async def run(self, client: aiosmtplib.SMTP) -> list[str]:
+        """Hand the message over; returns the refused recipients."""
+        await client.mail(self.sender)
+        refusals: list[aiosmtplib.SMTPRecipientRefused] = []
+        for address in self.recipients:
+            try:
+                await client.rcpt(address)
+            except aiosmtplib.SMTPRecipientRefused as error:
+                refusals.append(error)
+        if len(refusals) == len(self.recipients):
+            # One that is refused for now makes all of them worth another try.
+            raise min(refusals, key=lambda refusal: refusal.code)
+        self.is_handed_over = True
+        await client.data(self.content)
+        return [refusal.recipient for refusal in refusals]
+
+
+@dataclass(frozen=True)
+class _Server:
+    scheme: str
+    host: str
+    port: int
+    username: str | None
+    password: str | None = field(repr=False)
+
+
+async def _quit(client: aiosmtplib.SMTP) -> None:
+    # The message is accepted; how the conversation ends no longer matters.
+    with contextlib.suppress(aiosmtplib.SMTPException, OSError):
+        await client.quit()
+
+
+def _refusal(error: aiosmtplib.SMTPResponseException, *, is_handed_over: bool) -> ServiceError:
+    answer = f"The mail server answered {error.code} {error.message}"
+    if 400 <= error.code < 500:
+        return ServiceError("retryable", answer)
+    if 500 <= error.code < 600 or not is_handed_over:
+        return ServiceError("fatal", answer)
+    return ServiceError("outcome_unknown", f"{answer}, which says nothing about the message.")
+
+
+def _broken(error: OSError, *, is_handed_over: bool) -> ServiceError:
+    reason = str(error) or type(error).__name__
+    if is_handed_over:
+        return ServiceError("outcome_unknown", f"The mail server may or may not have taken the message: {reason}")
+    return ServiceError("retryable", f"The mail server cannot be used: {reason}")
+
+
+def _parse_url(url: str) -> _Server:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in _DEFAULT_PORTS or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError(
+            "SMTP_URL is malformed. Write smtp://[user:password@]host[:port], or smtps:// or smtp+starttls:// in the "
+            "same form; percent-encode special characters of user and password."
+        )
+    username = unquote(parts.username) if parts.username is not None else None
+    password = unquote(parts.password) if parts.password is not None else None
+    return _Server(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], username, password)
+
+
+def _parse_sender(text: str) -> EmailAddress:
+    name, address = parseaddr(text)
+    sender = EmailAddress(address=address, display_name=name or None)
+    try:
+        check_address(sender)
+    except ServiceError:
+        raise ConfigurationError(f"SMTP_FROM: {text!r} is no sender. Write a@b.c or Name <a@b.c>.") from None
+    return sender

@@ -1,0 +1,184 @@
+"""HTTP through the egress guard.
+
+Requests go straight to a transport instead of through a client: nothing of one plugin's exchange (cookies, credentials
+in an address, proxies from the environment) may reach another's.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Iterable
+from dataclasses import replace
+from threading import Lock
+from typing import Any
+from urllib.parse import urljoin
+from weakref import WeakKeyDictionary
+
+import httpcore2
+import httpx2
+
+from latchflow.sdk import HttpRequest, HttpResponse, ServiceError
+from latchflow.services.egress import EgressGuard
+from latchflow.services.http_request import checked, is_same_origin, prepared, refuse_host
+
+MAX_REDIRECTS = 5
+_CONNECT_TIMEOUT_SECONDS = 10
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+
+class GuardedHttp:
+    """Sends requests to addresses that the guard lets through.
+
+    One instance serves a whole process: it keeps a pool of connections per event loop, made when first needed.
+
+    Args:
+        guard: Decides where connections may go.
+        ssl_context: None verifies certificates against the trust store of the system.
+    """
+
+    def __init__(self, guard: EgressGuard, *, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._guard = guard
+        self._ssl_context = ssl_context or ssl.create_default_context()
+        self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, _GuardedTransport] = WeakKeyDictionary()
+        self._lock = Lock()
+
+    async def request(self, request: HttpRequest, *, actor_id: str | None = None) -> HttpResponse:
+        """Send one request and read its answer whole.
+
+        Redirects are followed for GET and HEAD, at most five; every hop is guarded and checked against
+        `allowed_hosts`, and credentials stay with the origin they were given for. Who the call is for makes no
+        difference here; whoever audits it reads `actor_id`.
+
+        Raises:
+            ServiceError: As `latchflow.sdk.HttpService.request` says.
+        """
+        request = checked(request)
+        transport = self._transport()
+        for _ in range(MAX_REDIRECTS + 1):
+            refuse_host(request)
+            exchange = _Exchange(request)
+            response = await exchange.run(transport)
+            location = response.headers.get("location")
+            if request.method not in _SAFE_METHODS or response.status not in _REDIRECTS or location is None:
+                return response
+            request = _redirected(request, location)
+        raise ServiceError("fatal", f"More than {MAX_REDIRECTS} redirects; the last one led to {request.url}.")
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop. Those of another loop end with it."""
+        with self._lock:
+            transport = self._transports.pop(asyncio.get_running_loop(), None)
+        if transport is not None:
+            await transport.aclose()
+
+    def _transport(self) -> "_GuardedTransport":
+        loop = asyncio.get_running_loop()
+        with self._lock:  # plugins call from the loops of several threads
+            if loop not in self._transports:
+                self._transports[loop] = _GuardedTransport(self._guard, self._ssl_context)
+            return self._transports[loop]
+
+
+class _Exchange:
+    """One request and its answer; knows whether the request has left when something fails."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+        self._is_sent = False
+
+    async def run(self, transport: httpx2.AsyncBaseTransport) -> HttpResponse:
+        seconds = self._request.timeout.total_seconds()
+        timeouts = {"connect": min(seconds, _CONNECT_TIMEOUT_SECONDS), "read": seconds, "write": seconds}
+        outgoing = prepared(self._request)
+        outgoing.extensions = {"timeout": {**timeouts, "pool": seconds}, "trace": self._trace}
+        try:
+            async with asyncio.timeout(seconds):
+                response = await transport.handle_async_request(outgoing)
+                try:
+                    content = await self._read(response)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise self._failed(f"no complete answer within {seconds:g} s") from None
+        except httpx2.DecodingError as error:
+            raise ServiceError("fatal", f"{self._where}: the answer's encoding is broken: {error}") from error
+        except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
+            raise ServiceError("validation", f"{self._where}: {error}") from error
+        except httpx2.TransportError as error:
+            raise self._failed(str(error) or type(error).__name__) from error
+        return HttpResponse(status=response.status_code, headers=dict(response.headers), content=content)
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        limit = self._request.max_response_bytes
+        content = bytearray()
+        async for chunk in response.aiter_bytes():
+            content += chunk
+            if len(content) > limit:
+                raise ServiceError("fatal", f"{self._where}: the answer is larger than {limit} bytes.")
+        return bytes(content)
+
+    async def _trace(self, event: str, _: dict[str, Any]) -> None:
+        if event.endswith(".send_request_headers.started"):
+            self._is_sent = True
+
+    def _failed(self, reason: str) -> ServiceError:
+        if not self._is_sent:
+            return ServiceError("retryable", f"{self._where}: not sent: {reason}.")
+        if self._request.method in _SAFE_METHODS or self._request.is_repeatable:
+            return ServiceError("retryable", f"{self._where}: {reason}.")
+        return ServiceError("outcome_unknown", f"{self._where}: sent, but whether it took effect is unknown: {reason}.")
+
+    @property
+    def _where(self) -> str:
+        return f"{self._request.method} {self._request.url.partition('?')[0]}"
+
+
+def _redirected(request: HttpRequest, location: str) -> HttpRequest:
+    target = checked(replace(request, url=urljoin(request.url, location), query={}))
+    if is_same_origin(request.url, target.url):
+        return target
+    headers = {name: value for name, value in request.headers.items() if name.lower() not in _CREDENTIALS}
+    return replace(target, headers=headers, secret_headers={})
+
+
+class _GuardedTransport(httpx2.AsyncHTTPTransport):
+    """The library's transport over a pool whose connections go through the guard."""
+
+    def __init__(self, guard: EgressGuard, ssl_context: ssl.SSLContext) -> None:
+        super().__init__(verify=ssl_context, trust_env=False)
+        # The transport takes no network backend, so its pool, empty until now, is replaced.
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=ssl_context,
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=5,
+            network_backend=_GuardedBackend(guard),
+        )
+
+
+class _GuardedBackend(httpcore2.AsyncNetworkBackend):
+    def __init__(self, guard: EgressGuard) -> None:
+        self._guard = guard
+        self._backend = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the library's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Connect to the first checked address that answers."""
+        failure: Exception = httpcore2.ConnectError(f"{host} has no address")
+        for address in await self._guard.resolve(host, port):
+            try:
+                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)

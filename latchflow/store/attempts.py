@@ -1,0 +1,319 @@
+"""One row per attempt: claimed before plugin code runs, ended at most once. See `latchflow.plan` for the decisions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from latchflow.model import InvocationStatus, Outcome, Phase
+from latchflow.store.database import Connection
+
+_AUDIT_COLUMNS = """kind, phase, plugin_name, capability_key, trigger_definition_id, trigger_event_id,
+                    action_definition_id, invocation_id, attempt, actor, detail"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptKey:
+    """Temporal's identity of an attempt.
+
+    Attributes:
+        temporal_attempt: Temporal's count, from 1 per activity.
+    """
+
+    workflow_run_id: str
+    activity_id: str
+    temporal_attempt: int
+
+    @property
+    def activity(self) -> str:
+        """The activity, equal for its attempts."""
+        return f"{self.workflow_run_id}/{self.activity_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What an attempt works on, as it stands in Postgres."""
+
+    invocation_id: UUID
+    event_id: UUID
+    trigger_id: UUID
+    trigger_name: str
+    plugin: str
+    capability_key: str
+    action_id: UUID
+    status: InvocationStatus
+    ended_at: datetime | None
+    output_sealed: bytes | None
+    input_sealed: bytes | None
+    skipped_reason: str | None
+    error: Mapping[str, Any] | None
+    config_sealed: bytes
+    context_sealed: bytes
+    metadata: Mapping[str, Any]
+    invoker: str | None
+    fired_at: datetime
+    scheduled_for: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """Who carries an attempt out."""
+
+    worker: str
+    plugin_version: str
+    code_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed:
+    """The attempt is ours.
+
+    Attributes:
+        number: Its public number.
+        counted_before: Earlier attempts that count against the policy's maximum.
+        lost_before: Earlier attempts that lost their worker.
+    """
+
+    number: int
+    counted_before: int
+    lost_before: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How an attempt ended and where that leaves its invocation.
+
+    Attributes:
+        status: Of the invocation.
+        is_lost: The worker went away; the attempt does not count.
+        output_sealed: Set with a success.
+        next_attempt_at: Set when another attempt will follow.
+    """
+
+    phase: Phase
+    status: InvocationStatus
+    is_lost: bool = False
+    output_sealed: bytes | None = None
+    error: Mapping[str, Any] | None = None
+    progress: Any = None
+    next_attempt_at: datetime | None = None
+
+
+async def load(connection: Connection, invocation_id: UUID) -> Task | None:
+    """The invocation with its event and the config of the action version it was promised."""
+    row = await (
+        await connection.execute(
+            """
+            SELECT i.id AS invocation_id, i.event_id, e.trigger_id, e.trigger_name, i.plugin, i.capability_key,
+                   i.action_id, i.status, i.ended_at, i.output_sealed, i.input_sealed, i.skipped_reason, i.error,
+                   v.config_sealed, e.context_sealed, e.metadata, e.invoker, e.fired_at, e.scheduled_for
+            FROM invocations i JOIN events e ON e.id = i.event_id
+            JOIN action_versions v ON v.action_id = i.action_id AND v.version = i.action_version
+            WHERE i.id = %s
+            """,
+            (invocation_id,),
+        )
+    ).fetchone()
+    return Task(**{**row, "status": InvocationStatus(row["status"])}) if row else None
+
+
+async def outputs_of_run(connection: Connection, run_id: UUID) -> dict[str, tuple[UUID, bytes]]:
+    """The sealed outputs of a run's finished steps, by step name, with the invocation each belongs to."""
+    rows = await (
+        await connection.execute(
+            "SELECT step_name, id, output_sealed FROM invocations WHERE run_id = %s AND output_sealed IS NOT NULL",
+            (run_id,),
+        )
+    ).fetchall()
+    return {row["step_name"]: (row["id"], row["output_sealed"]) for row in rows}
+
+
+async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Runner) -> Claimed | None:
+    """Record that an attempt starts, inside a transaction. Plugin code runs only after it is committed.
+
+    The UPDATE decides between attempts that race: it waits for the other's transaction and then sees its claim.
+
+    Returns:
+        None when the invocation has ended or a later attempt of the activity exists.
+    """
+    claimed = await (
+        await connection.execute(
+            """
+            UPDATE invocations
+            SET claimed_by = %(activity)s, claimed_attempt = %(attempt)s, attempt_number = attempt_number + 1,
+                status = 'RUNNING', next_attempt_at = NULL
+            WHERE id = %(id)s AND ended_at IS NULL
+              AND (claimed_by IS DISTINCT FROM %(activity)s OR claimed_attempt < %(attempt)s)
+            RETURNING attempt_number
+            """,
+            {"id": task.invocation_id, "activity": key.activity, "attempt": key.temporal_attempt},
+        )
+    ).fetchone()
+    if claimed is None:
+        return None
+    await end_open_attempts(connection, [task.invocation_id], reason="A later attempt began.")
+    counts = await (
+        await connection.execute(
+            """
+            SELECT count(*) FILTER (WHERE NOT is_lost AND phase IN ('RETRYING', 'FAILED', 'TIMED_OUT')) AS counted,
+                   count(*) FILTER (WHERE is_lost) AS lost
+            FROM attempts WHERE invocation_id = %s
+            """,
+            (task.invocation_id,),
+        )
+    ).fetchone()
+    assert counts is not None  # noqa: S101 - an aggregate always answers
+    await connection.execute(
+        f"""
+        WITH started AS (
+            INSERT INTO attempts (workflow_run_id, activity_id, temporal_attempt, invocation_id, number, phase,
+                                  started_at, worker, plugin_version, code_hash)
+            VALUES (%(run)s, %(activity)s, %(attempt)s, %(invocation)s, %(number)s, 'STARTED', clock_timestamp(),
+                    %(worker)s, %(version)s, %(hash)s)
+        )
+        INSERT INTO audit_entries ({_AUDIT_COLUMNS})
+        VALUES ('action', 'STARTED', %(plugin)s, %(key)s, %(trigger)s, %(event)s, %(action)s, %(invocation)s,
+                %(number)s, %(worker)s,
+                jsonb_build_object('pluginVersion', %(version)s::text, 'codeHash', %(hash)s::text))
+        """,
+        {
+            "run": key.workflow_run_id,
+            "activity": key.activity_id,
+            "attempt": key.temporal_attempt,
+            "invocation": task.invocation_id,
+            "number": claimed["attempt_number"],
+            "worker": runner.worker,
+            "version": runner.plugin_version,
+            "hash": runner.code_hash,
+            "plugin": task.plugin,
+            "key": task.capability_key,
+            "trigger": task.trigger_id,
+            "event": task.event_id,
+            "action": task.action_id,
+        },
+    )
+    return Claimed(number=claimed["attempt_number"], counted_before=counts["counted"], lost_before=counts["lost"])
+
+
+async def end(connection: Connection, task: Task, key: AttemptKey, ending: Ending, *, number: int) -> bool:
+    """Record how an attempt ended, in one statement with its audit entry.
+
+    Returns:
+        False when it had an ending already: then only ``LATE`` is added to the audit.
+    """
+    row = await (
+        await connection.execute(
+            f"""
+            WITH ended AS (
+                UPDATE attempts SET phase = %(phase)s, is_lost = %(lost)s, ended_at = clock_timestamp(),
+                                    error = %(error)s, progress = %(progress)s
+                WHERE workflow_run_id = %(run)s AND activity_id = %(activity)s AND temporal_attempt = %(attempt)s
+                  AND phase = 'STARTED'
+                RETURNING invocation_id
+            ), moved AS (
+                UPDATE invocations
+                SET status = %(status)s, output_sealed = %(output)s, error = %(error)s,
+                    next_attempt_at = %(next)s::timestamptz,
+                    ended_at = CASE WHEN %(terminal)s THEN clock_timestamp() END
+                FROM ended WHERE invocations.id = ended.invocation_id AND invocations.ended_at IS NULL
+            )
+            INSERT INTO audit_entries ({_AUDIT_COLUMNS})
+            SELECT 'action', CASE WHEN EXISTS (SELECT FROM ended) THEN %(phase)s ELSE 'LATE' END, %(plugin)s, %(key)s,
+                   %(trigger)s, %(event)s, %(action)s, %(invocation)s, %(number)s, NULL, %(detail)s
+            RETURNING phase
+            """,
+            {
+                "phase": ending.phase,
+                "lost": ending.is_lost,
+                "error": Jsonb(ending.error) if ending.error is not None else None,
+                "progress": Jsonb(ending.progress) if ending.progress is not None else None,
+                "run": key.workflow_run_id,
+                "activity": key.activity_id,
+                "attempt": key.temporal_attempt,
+                "status": ending.status,
+                "output": ending.output_sealed,
+                "next": ending.next_attempt_at,
+                "terminal": ending.status.is_terminal,
+                "plugin": task.plugin,
+                "key": task.capability_key,
+                "trigger": task.trigger_id,
+                "event": task.event_id,
+                "action": task.action_id,
+                "invocation": task.invocation_id,
+                "number": number,
+                "detail": Jsonb({"errorType": ending.error["type"]} if ending.error else {}),
+            },
+        )
+    ).fetchone()
+    return row is not None and row["phase"] != Phase.LATE
+
+
+async def skip(connection: Connection, task: Task, reason: str) -> bool:
+    """End an invocation that will not run; False when it had ended already."""
+    return await end_invocation(
+        connection,
+        Outcome(invocation_id=task.invocation_id, status=InvocationStatus.SKIPPED, reason=reason),
+    )
+
+
+async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
+    """End an invocation outside of any attempt, with an audit entry; False when it had ended already."""
+    error = None
+    if outcome.status is not InvocationStatus.SKIPPED:
+        error = {"type": outcome.status.value, "message": outcome.reason or ""}
+    row = await (
+        await connection.execute(
+            f"""
+            WITH ended AS (
+                UPDATE invocations
+                SET status = %(status)s, ended_at = clock_timestamp(), next_attempt_at = NULL,
+                    skipped_reason = CASE WHEN %(status)s = 'SKIPPED' THEN %(reason)s END,
+                    error = coalesce(%(error)s, error)
+                WHERE id = %(id)s AND ended_at IS NULL
+                RETURNING *
+            )
+            INSERT INTO audit_entries ({_AUDIT_COLUMNS})
+            SELECT 'action', %(status)s, plugin, capability_key, e.trigger_id, event_id, action_id, ended.id,
+                   NULL, NULL, jsonb_build_object('reason', %(reason)s::text)
+            FROM ended JOIN events e ON e.id = ended.event_id
+            RETURNING seq
+            """,
+            {
+                "status": outcome.status,
+                "reason": outcome.reason,
+                "error": Jsonb(error) if error is not None else None,
+                "id": outcome.invocation_id,
+            },
+        )
+    ).fetchone()
+    return row is not None
+
+
+async def end_open_attempts(connection: Connection, invocation_ids: list[UUID], *, reason: str) -> None:
+    """End attempts whose worker never reported: TIMED_OUT and lost, so that they do not count."""
+    await connection.execute(
+        f"""
+        WITH ended AS (
+            UPDATE attempts SET phase = 'TIMED_OUT', is_lost = true, ended_at = clock_timestamp(),
+                                error = jsonb_build_object('type', 'WorkerLost', 'message', %(reason)s::text)
+            WHERE invocation_id = ANY(%(ids)s) AND phase = 'STARTED'
+            RETURNING invocation_id, number
+        )
+        INSERT INTO audit_entries ({_AUDIT_COLUMNS})
+        SELECT 'action', 'TIMED_OUT', i.plugin, i.capability_key, e.trigger_id, i.event_id, i.action_id, i.id,
+               ended.number, NULL, '{{"lost": true}}'
+        FROM ended JOIN invocations i ON i.id = ended.invocation_id JOIN events e ON e.id = i.event_id
+        """,
+        {"ids": invocation_ids, "reason": reason},
+    )
+
+
+async def keep_input(connection: Connection, invocation_id: UUID, input_sealed: bytes) -> None:
+    """Keep an evaluated input, so that every later attempt gets the same payload."""
+    await connection.execute(
+        "UPDATE invocations SET input_sealed = %s WHERE id = %s AND input_sealed IS NULL",
+        (input_sealed, invocation_id),
+    )

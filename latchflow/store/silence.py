@@ -1,0 +1,67 @@
+"""Open events that nobody has heard of for a while."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from latchflow.store.database import Connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class SilentEvent:
+    """An open event whose start was confirmed and whose last sign of life is over a minute old."""
+
+    id: UUID
+
+
+async def due(connection: Connection, *, limit: int) -> list[SilentEvent]:
+    """The events to ask Temporal about now.
+
+    An event that is due but not silent is put off until it could be; one whose next attempt has a known time, until
+    a minute after that.
+    """
+    rows = await (
+        await connection.execute(
+            """
+            WITH candidates AS (
+                SELECT e.id, greatest(e.start_confirmed_at, max(a.started_at), max(a.ended_at),
+                                      max(i.next_attempt_at), max(i.ended_at)) AS last_sign
+                FROM (SELECT * FROM events
+                      WHERE start_confirmed_at IS NOT NULL AND closed_at IS NULL AND next_check_at <= now()
+                      ORDER BY next_check_at LIMIT %(limit)s) e
+                LEFT JOIN invocations i ON i.event_id = e.id LEFT JOIN attempts a ON a.invocation_id = i.id
+                GROUP BY e.id, e.start_confirmed_at
+            ), put_off AS (
+                UPDATE events SET next_check_at = last_sign + interval '1 minute', check_interval_seconds = 60
+                FROM candidates
+                WHERE events.id = candidates.id AND last_sign > now() - interval '1 minute'
+            )
+            SELECT id FROM candidates WHERE last_sign <= now() - interval '1 minute'
+            """,
+            {"limit": limit},
+        )
+    ).fetchall()
+    return [SilentEvent(id=row["id"]) for row in rows]
+
+
+async def look_later(connection: Connection, event_id: UUID, *, is_stuck: bool) -> None:
+    """Its workflow goes on: look again at doubling intervals, up to an hour."""
+    await connection.execute(
+        """
+        UPDATE events
+        SET is_stuck = %s, next_check_at = now() + make_interval(secs => check_interval_seconds),
+            check_interval_seconds = least(check_interval_seconds * 2, 3600)
+        WHERE id = %s AND closed_at IS NULL
+        """,
+        (is_stuck, event_id),
+    )
+
+
+async def look_now(connection: Connection, event_id: UUID) -> None:
+    """Somebody saw a sign that the workflow is gone: do not wait for the next turn."""
+    await connection.execute(
+        """
+        UPDATE events SET next_check_at = now(), check_interval_seconds = 60
+        WHERE id = %s AND closed_at IS NULL AND start_confirmed_at IS NOT NULL
+        """,
+        (event_id,),
+    )

@@ -1,0 +1,1 @@
+"""How Temporal is used: the client and its codec, starting events, watching over them, reading their history."""

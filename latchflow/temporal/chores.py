@@ -1,0 +1,39 @@
+"""The loops of the leading API process: the drainer, the closer and the upkeep of the audit's partitions."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+from temporalio.service import RPCError
+
+from latchflow.errors import UnavailableError
+from latchflow.store import upkeep
+from latchflow.store.database import Database
+from latchflow.temporal.closer import Closer
+from latchflow.temporal.dispatch import Dispatcher
+
+LEADER_LOCK_ID = 0x1A7C4F11  # any constant that no other lock of the deployment's database uses
+
+_DRAIN_SECONDS = 1.0
+_CLOSE_SECONDS = 30.0
+_UPKEEP_SECONDS = 600.0
+
+log = structlog.get_logger(__name__)
+
+
+async def run_chores(database: Database, dispatcher: Dispatcher, closer: Closer) -> None:
+    """Run all loops until cancelled. A part that is away is met with patience, not with an end."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_every(_DRAIN_SECONDS, "drainer", dispatcher.drain))
+        group.create_task(_every(_CLOSE_SECONDS, "closer", closer.run_once))
+        group.create_task(_every(_UPKEEP_SECONDS, "upkeep", lambda: upkeep.run(database)))
+
+
+async def _every(seconds: float, name: str, chore: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        try:
+            await chore()
+        except (RPCError, RuntimeError, UnavailableError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            log.warning("a chore has to wait", chore=name, reason=reason)
+        await asyncio.sleep(seconds)

@@ -1,0 +1,188 @@
+"""The one way in: a firing becomes an event in one transaction, and then a workflow."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from temporalio.service import RPCError
+
+from latchflow import plan
+from latchflow.crypto import Keyring
+from latchflow.errors import ConflictError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
+from latchflow.model import AuditKind, Manifest, Phase
+from latchflow.names import event_id_of_key
+from latchflow.store import audit, events, places
+from latchflow.store.database import Connection, Database
+from latchflow.store.events import FiringTrigger, NewEvent
+from latchflow.temporal.starting import Starter
+
+MAX_CONTEXT_BYTES = 512 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Firing:
+    """One firing of a trigger, before anything was created for it.
+
+    Attributes:
+        key: Deduplicates; None makes every firing an event of its own.
+        body_hash: SHA-256 of the request's body. Set for a key that the sender did not sign: a reused key must then
+            come with the same body.
+        invoker: Who fired by hand.
+    """
+
+    trigger_id: UUID
+    context: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    body_hash: bytes | None = None
+    scheduled_for: datetime | None = None
+    invoker: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """A firing that is durable: it has an event, of now or of an earlier delivery."""
+
+    event_id: UUID
+    is_duplicate: bool
+
+
+class Dispatcher:
+    """Opens events and starts their workflows."""
+
+    def __init__(self, database: Database, keyring: Keyring, starter: Starter) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._starter = starter
+        self._starts: set[asyncio.Task[bool]] = set()
+
+    async def dispatch(self, firing: Firing) -> Accepted:
+        """Make a firing durable; its workflow starts right after the commit, or by the drainer.
+
+        Raises:
+            NotFoundError: No such trigger.
+            ConflictError: The trigger is disabled, or a dedupe key came again with another body.
+            InvalidInputError: The context or the metadata cannot be written as JSON.
+            TooLargeError: The context is over 512 KiB.
+            UnavailableError: The database is away; nothing was created.
+        """
+        context = _as_json(firing.context, "context")
+        if len(context) > MAX_CONTEXT_BYTES:
+            message = f"The event's context has {len(context)} bytes; at most {MAX_CONTEXT_BYTES} are accepted."
+            raise TooLargeError(message)
+        _as_json(firing.metadata, "metadata")
+        async with self._database.transaction() as connection:
+            accepted, manifest, refusal = await self._open(connection, firing, context)
+        if refusal is not None:
+            raise refusal
+        if manifest is not None:
+            # Temporal being slow or away must not hold the answer up: the event is durable already.
+            task = asyncio.create_task(self._start(manifest))
+            self._starts.add(task)
+            task.add_done_callback(self._starts.discard)
+        return accepted
+
+    async def drain(self, *, older_than_seconds: float = 5.0, limit: int = 100) -> int:
+        """Start what was not confirmed in time.
+
+        Returns:
+            How many were started: fewer than were waiting when Temporal is away.
+        """
+        async with self._database.connection() as connection:
+            waiting = await events.unstarted(connection, older_than_seconds=older_than_seconds, limit=limit)
+        started = 0
+        for manifest in waiting:
+            if not await self._start(manifest):
+                break
+            started += 1
+        return started
+
+    async def close(self) -> None:
+        """Let starts in progress finish; what does not is the drainer's."""
+        if self._starts:
+            await asyncio.wait(self._starts, timeout=3)
+
+    async def _open(
+        self, connection: Connection, firing: Firing, context: bytes
+    ) -> tuple[Accepted, Manifest | None, ConflictError | None]:
+        """One event, or the one its key stands for. A refusal is returned, so that its audit entry is committed."""
+        trigger = await events.lock_trigger(connection, firing.trigger_id)
+        if trigger is None:
+            raise NotFoundError(f"There is no trigger {firing.trigger_id}.")
+        if not trigger.is_enabled:
+            raise ConflictError(f"The trigger {trigger.name!r} is disabled. Enable it to accept events.")
+        event_id = trigger.fresh_id
+        if firing.key is not None:
+            event_id = event_id_of_key(trigger.id, firing.key)
+            key_hash = hashlib.sha256(firing.key.encode()).digest()
+            known = await events.claim_key(connection, trigger.id, key_hash, event_id, firing.body_hash)
+            if known is not None:
+                accepted = Accepted(event_id=known.event_id, is_duplicate=True)
+                if firing.body_hash is not None and known.body_hash not in (None, firing.body_hash):
+                    await _record(connection, trigger, firing, Phase.REJECTED, known.event_id, "key reused")
+                    message = "This Idempotency-Key came before with another body. Use a new key for a new request."
+                    return accepted, None, ConflictError(message)
+                await _record(connection, trigger, firing, Phase.DUPLICATE, known.event_id)
+                return accepted, None, None
+        pipelines = await events.pipelines_in_force(connection, trigger.id)
+        manifest = plan.manifest(event_id, trigger.id, trigger.name, pipelines)
+        event = NewEvent(
+            manifest=manifest,
+            fired_at=trigger.now,
+            scheduled_for=firing.scheduled_for,
+            metadata=dict(firing.metadata),
+            invoker=firing.invoker,
+            context_sealed=self._keyring.seal(context, places.event_context(event_id)),
+        )
+        await events.insert_event(connection, event)
+        await _record(connection, trigger, firing, Phase.SUCCEEDED, event_id)
+        return Accepted(event_id=event_id, is_duplicate=False), manifest if manifest.runs else None, None
+
+    async def _start(self, manifest: Manifest) -> bool:
+        """Start and confirm; False leaves the event to the drainer."""
+        try:
+            await self._starter.start(manifest)
+            async with self._database.connection() as connection:
+                await events.confirm_start(connection, manifest.event_id)
+        except (RPCError, RuntimeError, UnavailableError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            log.warning("event not started yet, it will be tried again", event_id=str(manifest.event_id), reason=reason)
+            return False
+        return True
+
+
+async def _record(
+    connection: Connection,
+    trigger: FiringTrigger,
+    firing: Firing,
+    phase: Phase,
+    event_id: UUID,
+    reason: str | None = None,
+) -> None:
+    entry = audit.AuditEntry(
+        kind=AuditKind.TRIGGER,
+        phase=phase,
+        plugin_name=trigger.plugin,
+        capability_key=trigger.capability_key,
+        trigger_definition_id=trigger.id,
+        trigger_event_id=event_id,
+        actor=firing.invoker,
+        detail={"reason": reason} if reason else {},
+    )
+    await audit.record(connection, entry)
+
+
+def _as_json(value: Mapping[str, Any], what: str) -> bytes:
+    try:
+        text = json.dumps(dict(value), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(f"The event's {what} cannot be written as JSON: {error}.") from None

@@ -1,0 +1,56 @@
+"""Work that one process of a deployment does at a time: chores that must see Temporal from outside."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import psycopg
+import structlog
+
+_RETRY_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Leader:
+    """Holds an advisory lock of Postgres while it does its chores; another process takes over when it goes.
+
+    The lock belongs to a connection of its own: when that breaks, the lock is free, so the chores stop with it.
+    """
+
+    def __init__(self, url: str, *, lock_id: int) -> None:
+        self._url = url
+        self._lock_id = lock_id
+
+    async def run(self, chores: Callable[[], Awaitable[None]]) -> None:
+        """Become the leader again and again, and run the chores while it lasts; ends by cancellation only."""
+        while True:
+            try:
+                await self._lead(chores)
+            except (psycopg.OperationalError, OSError) as error:
+                log.warning("leadership lost", reason=str(error).splitlines()[0] if str(error) else "")
+            except Exception:
+                log.exception("a chore failed; it will be started again")
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _lead(self, chores: Callable[[], Awaitable[None]]) -> None:
+        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5)
+        async with connection:
+            row = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", (self._lock_id,))).fetchone()
+            if row is None or not row[0]:
+                return
+            log.info("leading the chores")
+            async with asyncio.TaskGroup() as group:
+                work = group.create_task(_as_coroutine(chores))
+                watch = group.create_task(self._watch(connection))
+                await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
+                work.cancel()
+                watch.cancel()
+
+    async def _watch(self, connection: psycopg.AsyncConnection) -> None:
+        while True:
+            await connection.execute("SELECT 1")
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _as_coroutine(chores: Callable[[], Awaitable[None]]) -> None:
+    await chores()

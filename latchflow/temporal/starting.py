@@ -1,0 +1,50 @@
+"""Starting the workflow of an event. Safe to repeat: an event has one workflow id, and its reuse is rejected."""
+
+from datetime import timedelta
+from typing import Protocol
+
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from latchflow.model import Manifest
+from latchflow.names import TASK_QUEUE, TRIGGER_EVENT_WORKFLOW, event_workflow_id
+
+_RPC_TIMEOUT = timedelta(seconds=3)
+
+
+class Starter(Protocol):
+    """Starts an event's workflow; answers only when Temporal has it."""
+
+    async def start(self, manifest: Manifest) -> None:
+        """Start it; that it was started already is a success."""
+        ...
+
+
+class WorkflowStarter:
+    """Starts workflows through a Temporal client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def start(self, manifest: Manifest) -> None:
+        """Start the event's workflow; that it was started already is a success.
+
+        Raises:
+            RPCError: Temporal did not accept it.
+            RuntimeError: Temporal cannot be reached.
+        """
+        names = ", ".join(run.pipeline_name for run in manifest.runs)
+        try:
+            await self._client.start_workflow(
+                TRIGGER_EVENT_WORKFLOW,
+                manifest,
+                id=event_workflow_id(manifest.event_id),
+                task_queue=TASK_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                static_summary=f"{manifest.trigger_name} -> {names}",
+                rpc_timeout=_RPC_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return

@@ -1,0 +1,183 @@
+import json
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import psycopg
+import pytest
+from temporalio.client import Client
+
+from tests.integration.dev.dev_process import DevProcess, wait_until
+
+Start = Callable[..., DevProcess]
+
+
+async def test_a_ready_stack_says_where_everything_is_and_each_part_answers_there(dev: Start) -> None:
+    stack = dev()
+
+    ready = stack.until_ready()
+
+    assert list(ready) == [
+        *("apiUrl", "adminToken", "temporalAddress", "temporalUiUrl", "temporalNamespace"),
+        *("databaseUrl", "smtpSinkUrl", "workerMetricsUrl", "pids"),
+    ]
+    assert set(ready["pids"]) == {"temporal", "postgres", "api", "worker"}
+    assert stat.S_IMODE(stack.ready_file.stat().st_mode) == 0o600
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        assert (await http.get(f"{ready['apiUrl']}/readyz")).status_code == 200
+        assert (await http.get(f"{ready['temporalUiUrl']}/healthz")).status_code == 200
+        assert (await http.get(f"{ready['smtpSinkUrl']}/messages")).json() == {"items": []}
+        settings = (await http.get(f"{ready['temporalUiUrl']}/api/v1/settings")).json()
+        assert settings["Codec"]["Endpoint"].startswith(f"{ready['apiUrl']}/codec/ui/")
+    client = await Client.connect(ready["temporalAddress"], namespace=ready["temporalNamespace"])
+    assert await client.service_client.check_health()
+    assert ready["adminToken"] in stack.output
+    assert ready["temporalUiUrl"] in stack.output
+
+
+def test_the_application_role_owns_nothing_and_passwords_are_asked_for(dev: Start) -> None:
+    url = dev().until_ready()["databaseUrl"]
+
+    with psycopg.connect(url, connect_timeout=5) as connection:
+        role = connection.execute("SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+        owners = connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        database_owner = connection.execute(
+            "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'latchflow'"
+        )
+        fsync = connection.execute("SHOW fsync").fetchone()
+
+        assert role == ("latchflow_app", False)
+        assert owners == [("latchflow_owner",)]
+        assert database_owner.fetchone() == ("latchflow_owner",)
+        assert fsync == ("on",)
+    user, _, rest = url.removeprefix("postgresql://").partition(":")
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(f"postgresql://{user}:wrong@{rest.partition('@')[2]}", connect_timeout=5)
+
+
+def test_api_and_worker_get_the_settings_of_the_stack_and_no_more_secrets_than_they_need(dev: Start) -> None:
+    stack = dev(
+        DATABASE_URL="postgresql://production/",
+        DATABASE_MIGRATION_URL="postgresql://owner@production/",
+        TEMPORAL_ADDRESS="production:7233",
+        TEMPORAL_API_KEY="secret",
+        PGSSLMODE="verify-full",
+        HTTP_EGRESS_ALLOW="10.0.0.0/8",
+        PLUGINS_PATH="/opt/plugins",
+    )
+    ready = stack.until_ready()
+
+    api = json.loads((stack.notes / "api.env.json").read_text())
+    worker = json.loads((stack.notes / "worker.env.json").read_text())
+
+    smtp = api["SMTP_URL"].removeprefix("smtp://")
+    for env in (api, worker):
+        assert env["DATABASE_URL"] == ready["databaseUrl"]
+        assert env["TEMPORAL_ADDRESS"] == ready["temporalAddress"]
+        assert env["HTTP_EGRESS_ALLOW"] == f"10.0.0.0/8,{smtp}"
+        assert env["PLUGINS_PATH"] == "/opt/plugins"
+        assert env["LATCHFLOW_LOG_FORMAT"] == "console"
+        assert not {"DATABASE_MIGRATION_URL", "TEMPORAL_API_KEY", "PGSSLMODE"} & set(env)
+    assert api["LATCHFLOW_BOOTSTRAP_TOKEN"] == ready["adminToken"]
+    assert not {"LATCHFLOW_BOOTSTRAP_TOKEN", "LATCHFLOW_CODEC_UI_KEY", "LATCHFLOW_API_PORT"} & set(worker)
+    assert f"http://{worker['LATCHFLOW_WORKER_METRICS_ADDRESS']}/metrics" == ready["workerMetricsUrl"]
+
+
+def test_everything_in_the_data_directory_is_private(dev: Start) -> None:
+    stack = dev()
+    stack.until_ready()
+
+    loose = [
+        path
+        for path in [stack.data_dir, *stack.data_dir.rglob("*")]
+        if "postgres" not in path.parts and path.name != "postgres" and path.stat().st_mode & 0o077
+    ]
+
+    assert loose == []
+    assert stat.S_IMODE((stack.data_dir / "postgres").stat().st_mode) == 0o700
+
+
+def test_a_second_start_goes_on_with_the_same_data(dev: Start) -> None:
+    first = dev()
+    ready = first.until_ready()
+    assert first.stop() == 0
+    assert not first.ready_file.exists()
+
+    again = dev().until_ready()
+
+    assert again["adminToken"] == ready["adminToken"]
+    with psycopg.connect(again["databaseUrl"], connect_timeout=5) as connection:
+        assert connection.execute("SELECT count(*) FROM audit_entries").fetchone() is not None
+
+
+def test_two_stacks_on_two_data_directories_run_side_by_side(dev: Start, tmp_path: Path) -> None:
+    one, two = dev(folder=tmp_path / "one"), dev(folder=tmp_path / "two")
+
+    addresses = {one.until_ready()["temporalAddress"], two.until_ready()["temporalAddress"]}
+
+    assert len(addresses) == 2
+
+
+def test_several_worker_processes_are_a_list(dev: Start) -> None:
+    pids = dev("--processes", "2").until_ready()["pids"]["worker"]
+
+    assert len(set(pids)) == 2
+
+
+def test_a_second_start_on_a_data_directory_in_use_names_the_first(dev: Start, tmp_path: Path) -> None:
+    first = dev()
+    first.until_ready()
+
+    second = dev(folder=tmp_path / "second", data_dir=first.data_dir)
+
+    assert second.process.wait(10) == 1
+    assert second.output.startswith("latchflow: ")
+    assert f"process {first.process.pid} " in second.output
+    assert second.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--api-port", "--temporal-port", "--ui-port"])
+def test_a_taken_port_is_one_line_that_names_it_and_the_option(dev: Start, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        stack = dev(option, str(port))
+
+        assert stack.process.wait(10) == 1
+    assert str(port) in stack.output
+    assert option in stack.output
+    assert stack.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["a file", "below a file", "no file system for files"])
+def test_a_data_directory_that_cannot_be_used_is_one_line(dev: Start, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    places = {"a file": file, "below a file": file / "data", "no file system for files": Path("/proc/data")}
+
+    stack = dev(data_dir=places[kind])
+
+    assert stack.process.wait(10) == 1
+    assert str(places[kind]) in stack.output
+    assert stack.output.count("\n") == 1
+
+
+def test_an_api_that_refuses_to_start_shows_its_reason_and_leaves_nothing_running(dev: Start, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "api.ending").write_text("latchflow: PLUGINS_PATH names no folder.")
+
+    stack = dev()
+
+    assert stack.process.wait(40) == 1
+    assert "latchflow: api: PLUGINS_PATH names no folder." in stack.output
+    assert stack.pids == []
+
+
+def test_a_stale_ready_file_is_gone_before_anything_is_started(dev: Start, tmp_path: Path) -> None:
+    (tmp_path / "ready.json").write_text("{}")
+
+    stack = dev()
+
+    wait_until(lambda: not stack.ready_file.exists(), "removal of the stale file", 10)
+    assert "apiUrl" in stack.until_ready()

@@ -1,0 +1,107 @@
+"""The worker process: picks the concrete parts, then polls Temporal until it is told to stop."""
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+import uvloop
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.worker import PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRunner, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from activities.actions import ActionActivities
+from activities.events import EventActivities
+from latchflow.crypto import Keyring
+from latchflow.errors import ConfigurationError, LatchflowError
+from latchflow.names import TASK_QUEUE
+from latchflow.runtime.guard import Backends
+from latchflow.runtime.installing import install
+from latchflow.runtime.presence import ProcessIdentity, present
+from latchflow.services.egress import EgressGuard
+from latchflow.services.email import SmtpEmail
+from latchflow.services.http import GuardedHttp
+from latchflow.settings import Settings
+from latchflow.store.database import Database
+from latchflow.telemetry import set_up_logs
+from latchflow.temporal import policies
+from latchflow.temporal.client import check_namespace, connect
+from workflows.trigger_event import TriggerEventWorkflow
+
+HOME = Path(__file__).resolve().parent
+
+_POLLERS = 2
+"""A frozen process swallows one attempt per open poll; eager dispatch makes few pollers enough."""
+
+log = structlog.get_logger("worker")
+
+
+async def main() -> None:
+    """Run until SIGTERM or SIGINT, then let attempts in progress finish within the grace."""
+    settings = Settings.load()
+    set_up_logs(settings)
+    keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
+    home = settings.home or HOME
+    me = ProcessIdentity.of_this_process()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database.open(settings))
+        client = await connect(keyring, identity=str(me), runtime=_runtime(settings))
+        await check_namespace(client)
+        registry = await install(
+            database, home, plugins_path=settings.plugins_path, auto_enable=settings.plugin_auto_enable
+        )
+        stack.callback(registry.close)
+        guard = EgressGuard(settings.http_egress_allow)
+        http = GuardedHttp(guard)
+        stack.push_async_callback(http.aclose)
+        actions = ActionActivities(
+            database=database,
+            keyring=keyring,
+            registry=registry,
+            backends=Backends(
+                email=SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard), http=http
+            ),
+            worker=str(me),
+        )
+        poller = PollerBehaviorSimpleMaximum(_POLLERS)
+        worker = Worker(
+            client,
+            task_queue=TASK_QUEUE,
+            workflows=[TriggerEventWorkflow],
+            activities=[actions.execute_action, EventActivities(database).close_event],
+            workflow_runner=SandboxedWorkflowRunner() if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
+            max_concurrent_activities=settings.plugin_action_concurrency,
+            activity_task_poller_behavior=poller,
+            workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(5),
+            sticky_queue_schedule_to_start_timeout=policies.STICKY_TIMEOUT,
+            max_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
+            default_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
+            graceful_shutdown_timeout=policies.SHUTDOWN_GRACE,
+        )
+        async with worker, present(database, me, "worker", registry):
+            log.info("worker ready", identity=str(me), plugins=sorted(registry.plugins))
+            await stop.wait()
+            log.info("worker stops", grace_seconds=policies.SHUTDOWN_GRACE.total_seconds())
+
+
+def _runtime(settings: Settings) -> Runtime | None:
+    address = settings.worker_metrics_address
+    if address.endswith(":0"):
+        return None
+    try:
+        return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=address)))
+    except ValueError as error:
+        message = f"LATCHFLOW_WORKER_METRICS_ADDRESS {address} cannot be used: {error}. Choose a free address."
+        raise ConfigurationError(message) from None
+
+
+if __name__ == "__main__":
+    try:
+        uvloop.run(main())
+    except LatchflowError as error:
+        sys.exit(f"latchflow: {error.message}")
