@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problems. One table says which status an error has."""
 
+import traceback
 import uuid
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -112,7 +113,8 @@ def problem_of(error: LatchflowError) -> JSONResponse:
 def unexpected(error: Exception) -> JSONResponse:
     """The response to an error nobody foresaw: its details go to the log only, under an id the answer names."""
     error_id = uuid.uuid4()
-    log.error("unexpected_error", error_id=str(error_id), exc_info=error)
+    # As text: a renderer of exceptions may show local variables, and with them tokens.
+    log.error("unexpected_error", error_id=str(error_id), traceback="".join(traceback.format_exception(error)))
     detail = f"Something went wrong. The log of the API has the details under {error_id}."
     return problem(500, detail, code="internal", instance=f"urn:uuid:{error_id}")
 

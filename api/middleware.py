@@ -57,7 +57,7 @@ class BodyLimit:
         if length is not None and int(length) > self._max_bytes:
             raise too_large
         read_bytes = 0
-        has_started = False
+        has_started = is_replaced = False
 
         async def counting_receive() -> Message:
             nonlocal read_bytes
@@ -69,11 +69,13 @@ class BodyLimit:
 
         async def replacing_send(message: Message) -> None:
             # Whatever an inner handler made of the error above, the sender learns the true reason.
-            nonlocal has_started
+            nonlocal has_started, is_replaced
             if read_bytes > self._max_bytes and not has_started:
-                raise too_large
+                has_started = is_replaced = True
+                await problem_of(too_large)(scope, receive, send)
             has_started = True
-            await send(message)
+            if not is_replaced:
+                await send(message)
 
         await self._app(scope, counting_receive, replacing_send)
 
