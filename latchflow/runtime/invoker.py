@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, ValidationError
 
 from latchflow.masking import mask, strings_in
+from latchflow.runtime.configs import ConfigError, config_of, secrets_of
 from latchflow.runtime.registry import LoadedAction
 from latchflow.sdk import ActionCall, ActionResult, Invocation, PermanentFailure, Retry, ServiceError, Services
 
@@ -68,11 +68,11 @@ class Failure:
 
 async def invoke(action: LoadedAction, call: Call) -> Success | Failure:
     """Run the action on its plugin's loop and say what came of it; never raises but for cancellation."""
-    secrets = {name: call.config[name] for name in action.secret_names if name in call.config}
+    secrets = secrets_of(action, call.config)
     limit = asyncio.timeout(call.timeout_seconds)
     try:
         details = ActionCall(
-            config=_config(action, call.config),
+            config=config_of(action, call.config),
             secrets=MappingProxyType(secrets),
             payload=MappingProxyType(dict(call.payload)),
             is_payload_from_input=call.is_payload_from_input,
@@ -95,26 +95,6 @@ async def invoke(action: LoadedAction, call: Call) -> Success | Failure:
     except BaseException as error:  # a plugin may raise anything, SystemExit too; the worker must live on
         failure = _failure(error, timed_out=limit.expired(), call=call)
         return _masked(failure, strings_in(list(secrets.values())))
-
-
-def _config(action: LoadedAction, config: Mapping[str, Any]) -> Any:
-    if action.model is None:
-        return MappingProxyType({name: value for name, value in config.items() if name not in action.secret_names})
-    try:
-        model = action.model.model_validate(config)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = "/".join(str(part) for part in first["loc"])
-        raise PermanentFailure(
-            f"The config no longer fits: {place}: {first['msg']}. Correct the action.", error_type="InvalidConfig"
-        ) from None
-    return _without_secrets(model, action.secret_names)
-
-
-def _without_secrets(model: BaseModel, secret_names: frozenset[str]) -> BaseModel:
-    """Secrets are handed over in `ActionCall.secrets` alone; in the model they read as None."""
-    fields = [name for name, field in type(model).model_fields.items() if (field.alias or name) in secret_names]
-    return model.model_copy(update=dict.fromkeys(fields))
 
 
 def _result(answer: Any) -> Success | Failure:
@@ -140,6 +120,8 @@ def _failure(error: BaseException, *, timed_out: bool, call: Call) -> Failure:
         return Failure(error_type="TimedOut", message=message, is_retryable=True, is_timeout=True)
     if isinstance(error, Retry):
         return Failure(error_type="Retry", message=error.reason, is_retryable=True, retry_after=error.after)
+    if isinstance(error, ConfigError):
+        return Failure(error_type="InvalidConfig", message=str(error), is_retryable=False)
     if isinstance(error, PermanentFailure):
         return Failure(error_type=error.error_type, message=error.reason, is_retryable=False)
     if isinstance(error, ServiceError):

@@ -178,7 +178,7 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
         VALUES ('action', 'STARTED', %(plugin)s, %(key)s, %(trigger)s, %(event)s, %(action)s, %(invocation)s,
                 %(number)s, %(worker)s,
                 jsonb_build_object('pluginVersion', %(version)s::text, 'codeHash', %(hash)s::text))
-        """,  # noqa: S608 - the only thing inserted is the constant above
+        """,
         {
             "run": key.workflow_run_id,
             "activity": key.activity_id,
@@ -224,7 +224,7 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
             SELECT 'action', CASE WHEN EXISTS (SELECT FROM ended) THEN %(phase)s ELSE 'LATE' END, %(plugin)s, %(key)s,
                    %(trigger)s, %(event)s, %(action)s, %(invocation)s, %(number)s, NULL, %(detail)s
             RETURNING phase
-            """,  # noqa: S608 - the only thing inserted is the constant above
+            """,
             {
                 "phase": ending.phase,
                 "lost": ending.is_lost,
@@ -280,7 +280,7 @@ async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
                    NULL, NULL, jsonb_build_object('reason', %(reason)s::text)
             FROM ended JOIN events e ON e.id = ended.event_id
             RETURNING seq
-            """,  # noqa: S608 - the only thing inserted is the constant above
+            """,
             {
                 "status": outcome.status,
                 "reason": outcome.reason,
@@ -306,7 +306,7 @@ async def end_open_attempts(connection: Connection, invocation_ids: list[UUID], 
         SELECT 'action', 'TIMED_OUT', i.plugin, i.capability_key, e.trigger_id, i.event_id, i.action_id, i.id,
                ended.number, NULL, '{{"lost": true}}'
         FROM ended JOIN invocations i ON i.id = ended.invocation_id JOIN events e ON e.id = i.event_id
-        """,  # noqa: S608 - the only thing inserted is the constant above
+        """,
         {"ids": invocation_ids, "reason": reason},
     )
 

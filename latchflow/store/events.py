@@ -278,3 +278,17 @@ async def status_of(connection: Connection, event_id: UUID) -> EventStatus | Non
     """The status of an event, None when there is none with this id."""
     row = await (await connection.execute("SELECT status FROM events WHERE id = %s", (event_id,))).fetchone()
     return EventStatus(row["status"]) if row else None
+
+
+async def count_unstarted(connection: Connection) -> int:
+    """Open events whose start nobody confirmed within five seconds; counted up to ten thousand."""
+    row = await (
+        await connection.execute(
+            """
+            SELECT count(*) AS number FROM (
+                SELECT FROM events WHERE start_confirmed_at IS NULL AND closed_at IS NULL
+                AND fired_at < now() - interval '5 seconds' LIMIT 10000) AS waiting
+            """
+        )
+    ).fetchone()
+    return int(row["number"]) if row else 0

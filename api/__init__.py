@@ -1,0 +1,1 @@
+"""The admin API: HTTP in front of the stores. `python -m api` serves it."""

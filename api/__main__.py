@@ -1,0 +1,58 @@
+"""``python -m api``: serve the API until a signal comes."""
+
+import asyncio
+import socket
+import sys
+
+import uvicorn
+
+from api.app import create_app
+from api.parts import check_parts
+from latchflow.errors import ConfigurationError
+from latchflow.settings import Settings
+from latchflow.telemetry import set_up_logs
+
+_SHUTDOWN_SECONDS = 5
+
+
+def main() -> int:
+    """Serve; the exit status is 1 when the configuration cannot be used, said in one line."""
+    try:
+        settings = Settings.load()
+        set_up_logs(settings)
+        asyncio.run(check_parts(settings))
+        listener = _listen(settings)
+    except ConfigurationError as error:
+        sys.stderr.write(f"latchflow: {error.message}\n")
+        return 1
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    with listener:
+        server = uvicorn.Server(config)
+        server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    try:
+        return socket.create_server((settings.api_host, settings.api_port), family=family, backlog=2048)
+    except OSError as error:
+        address = f"{settings.api_host}:{settings.api_port}"
+        raise ConfigurationError(
+            f"The API cannot listen on {address} ({error.strerror or error}). Set LATCHFLOW_API_PORT to a free "
+            "port, or LATCHFLOW_API_HOST to an address of this machine."
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""What every request may use, made once when the API starts."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from temporalio.client import Client
+
+from api.denials import Denials
+from latchflow.crypto import Keyring
+from latchflow.runtime.registry import Registry
+from latchflow.settings import Settings
+from latchflow.store.database import Database
+from latchflow.temporal.dispatch import Dispatcher
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The parts of a running API.
+
+    Attributes:
+        temporal: Connects at its first call, so that the API serves while Temporal is away.
+        registry: The inbound triggers this process can run.
+        denials: Where refused calls are recorded.
+    """
+
+    settings: Settings
+    database: Database
+    keyring: Keyring
+    temporal: Client
+    dispatcher: Dispatcher
+    registry: Registry
+    denials: Denials
+
+
+def context_of(request: Request) -> Context:
+    """The context of the application that serves this request."""
+    context = request.app.state.context
+    if not isinstance(context, Context):
+        raise TypeError("The application has no context: its lifespan has not run.")
+    return context
+
+
+ContextDep = Annotated[Context, Depends(context_of)]

@@ -1,0 +1,106 @@
+"""Making the parts of the API, and the work that goes on behind the requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+from temporalio.client import Client
+
+from api.context import Context
+from api.denials import Denials
+from latchflow.crypto import Keyring
+from latchflow.errors import ConfigurationError, UnavailableError
+from latchflow.runtime.installing import install
+from latchflow.runtime.presence import ProcessIdentity, present
+from latchflow.settings import Settings
+from latchflow.store import deployments
+from latchflow.store.database import Database
+from latchflow.store.tokens import ensure_bootstrap_token
+from latchflow.temporal.chores import LEADER_LOCK_ID, run_chores
+from latchflow.temporal.client import check_namespace, connect
+from latchflow.temporal.closer import Closer
+from latchflow.temporal.dispatch import Dispatcher
+from latchflow.temporal.leader import Leader
+from latchflow.temporal.starting import WorkflowStarter
+
+HOME = Path(__file__).resolve().parent.parent
+
+log = structlog.get_logger(__name__)
+
+
+async def check_parts(settings: Settings) -> None:
+    """Open what the API needs once, before a server does that would answer a fault with a traceback.
+
+    Raises:
+        ConfigurationError: The keyring or the database cannot be used, or Temporal was never reached at its address.
+    """
+    keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
+    async with Database.open(settings) as database:
+        client = await connect(keyring, identity=str(ProcessIdentity.of_this_process()), lazy=True)
+        await _check_temporal(database, client)
+
+
+async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
+    """Make the parts; the stack closes them.
+
+    Raises:
+        ConfigurationError: One of them cannot be used.
+    """
+    keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
+    me = ProcessIdentity.of_this_process()
+    database = await stack.enter_async_context(Database.open(settings))
+    bootstrap_token = settings.bootstrap_token.get_secret_value()
+    if bootstrap_token:
+        async with database.transaction() as connection:
+            await ensure_bootstrap_token(connection, bootstrap_token)
+    client = await connect(keyring, identity=str(me), lazy=True)
+    registry = await install(
+        database,
+        settings.home or HOME,
+        plugins_path=settings.plugins_path,
+        auto_enable=settings.plugin_auto_enable,
+    )
+    stack.callback(registry.close)
+    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client))
+    stack.push_async_callback(dispatcher.close)
+    await stack.enter_async_context(present(database, me, "api", registry))
+    return Context(
+        settings=settings,
+        database=database,
+        keyring=keyring,
+        temporal=client,
+        dispatcher=dispatcher,
+        registry=registry,
+        denials=Denials(database),
+    )
+
+
+@asynccontextmanager
+async def chores(context: Context) -> AsyncIterator[None]:
+    """Lead the deployment's chores whenever no other API process does, while the block runs."""
+    leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
+    closer = Closer(context.database, context.temporal)
+    task = asyncio.create_task(leader.run(lambda: run_chores(context.database, context.dispatcher, closer)))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _check_temporal(database: Database, client: Client) -> None:
+    """An address nobody ever reached is a mistake; one that was reached before is an outage, to be lived through."""
+    temporal = f"{client.service_client.config.target_host} {client.namespace}"
+    try:
+        await check_namespace(client)
+    except UnavailableError as error:
+        async with database.connection() as connection:
+            if not await deployments.has_reached(connection, temporal):
+                raise ConfigurationError(error.message) from None
+        log.warning("Temporal is away: deliveries are accepted and start later", reason=error.message)
+        return
+    async with database.connection() as connection:
+        await deployments.note_reached(connection, temporal)

@@ -1,0 +1,76 @@
+"""Whether the process lives, whether it can serve, and how the whole deployment is."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+
+from api.auth import Caller, requires
+from api.context import Context, ContextDep
+from api.routing import admin_router
+from api.schemas.health import PluginHealth, ProcessHealth, Readiness, RuntimeHealth, State
+from latchflow.errors import ConfigurationError, UnavailableError
+from latchflow.store import events, processes
+from latchflow.store.plugins import list_plugins
+from latchflow.temporal.client import check_namespace
+
+router = APIRouter(tags=["health"])
+runtime_router = admin_router("/system/plugin-runtime", "health")
+
+_MOST_PLUGINS = 1000
+
+
+@router.get("/healthz", summary="Does the process live", operation_id="healthz")
+async def healthz() -> dict[str, str]:
+    """Answers as long as the process does."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", summary="Can the process serve", operation_id="readyz", responses={503: {"model": Readiness}})
+async def readyz(context: ContextDep, response: Response) -> Readiness:
+    """Ready while the database answers: with Temporal away, deliveries are still accepted and start later."""
+    database = await _database_state(context)
+    if database == "away":
+        response.status_code = 503
+    status = "ready" if database == "ok" else "unready"
+    return Readiness(status=status, database=database, temporal=await _temporal_state(context))
+
+
+@runtime_router.get("/health", summary="How the deployment is", operation_id="getRuntimeHealth")
+async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plugins:read")]) -> RuntimeHealth:
+    """Processes that reported within the last 15 seconds, plugins with their verdicts, and what is amiss."""
+    temporal = await _temporal_state(context)
+    async with context.database.connection() as connection:
+        alive = await processes.alive(connection)
+        plugins = (await list_plugins(connection, limit=_MOST_PLUGINS, after=None)).items
+        unstarted_events = await events.count_unstarted(connection)
+    problems = []
+    if temporal == "away":
+        problems.append("Temporal does not answer: accepted events wait.")
+    if not any(process.role == "worker" for process in alive):
+        problems.append("No worker reports: events wait. Start one with `latchflow worker`.")
+    problems += [f"Plugin {row['name']} failed: {row['error']}" for row in plugins if row["status"] == "FAILED"]
+    return RuntimeHealth(
+        status="degraded" if problems else "ok",
+        problems=problems,
+        temporal=temporal,
+        unstarted_events=unstarted_events,
+        processes=[ProcessHealth.model_validate(process) for process in alive],
+        plugins=[PluginHealth.model_validate(row) for row in plugins],
+    )
+
+
+async def _database_state(context: Context) -> State:
+    try:
+        async with context.database.connection() as connection:
+            await connection.execute("SELECT 1")
+    except UnavailableError:
+        return "away"
+    return "ok"
+
+
+async def _temporal_state(context: Context) -> State:
+    try:
+        await check_namespace(context.temporal)
+    except (UnavailableError, ConfigurationError):
+        return "away"
+    return "ok"

@@ -1,0 +1,56 @@
+"""``/admin/events/{eventId}/history``."""
+
+import base64
+import binascii
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Path
+
+from api.auth import Caller, requires
+from api.context import ContextDep
+from api.paging import Cursor, Limit, decode_cursor, encode_cursor
+from api.routing import admin_router
+from api.schemas.base import Listing
+from api.schemas.history import HistoryEntry
+from latchflow.errors import MalformedError, NotFoundError
+from latchflow.names import event_workflow_id
+from latchflow.store import events
+from latchflow.temporal.history import read_history
+
+router = admin_router("/admin/events", "events")
+
+Reader = Annotated[Caller, requires("events:read")]
+
+
+@router.get("/{eventId}/history", summary="Read what Temporal recorded", operation_id="getEventHistory")
+async def get_event_history(
+    context: ContextDep,
+    _: Reader,
+    event_id: Annotated[UUID, Path(alias="eventId")],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Listing[HistoryEntry]:
+    """Temporal's own history of the event's workflow, oldest first, payloads decoded."""
+    listing = f"events/{event_id}/history"
+    async with context.database.connection() as connection:
+        if await events.status_of(connection, event_id) is None:
+            raise NotFoundError(f"There is no event {event_id}.")
+    page = await read_history(
+        context.temporal, event_workflow_id(event_id), limit=limit, page_token=_page_token(listing, cursor)
+    )
+    items = [
+        HistoryEntry(id=item.event_id, time=item.time, type=item.type, attributes=dict(item.attributes))
+        for item in page.items
+    ]
+    token = page.next_page_token
+    key = base64.b64encode(token).decode() if token else None
+    return Listing(items=items, next_cursor=encode_cursor(listing, key))
+
+
+def _page_token(listing: str, cursor: str | None) -> bytes | None:
+    key = decode_cursor(listing, cursor)
+    try:
+        return base64.b64decode(key[0], validate=True) if key else None
+    except (binascii.Error, TypeError, ValueError):
+        raise MalformedError("This cursor is none that was handed out.") from None

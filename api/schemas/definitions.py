@@ -1,0 +1,108 @@
+"""Trigger and action definitions."""
+
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from api.schemas.base import Answer, Body, Name, Time
+
+AttemptSeconds = Annotated[int, Field(ge=1, le=115, strict=True, description="Of one attempt.")]
+Switch = Annotated[bool, Field(strict=True)]
+
+
+class RetryPolicy(Body):
+    """How attempts follow each other."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=100, strict=True)] = 5
+    initial_interval_seconds: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] = 1.0
+    backoff_coefficient: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = 2.0
+    maximum_interval_seconds: Annotated[float, Field(ge=0.1, le=86400, allow_inf_nan=False)] = 60.0
+
+    @model_validator(mode="after")
+    def _intervals_grow(self) -> Self:
+        if self.maximum_interval_seconds < self.initial_interval_seconds:
+            raise ValueError("maximumIntervalSeconds must not be below initialIntervalSeconds.")
+        return self
+
+
+class RetryPolicyAnswer(Answer):
+    """How attempts follow each other."""
+
+    max_attempts: int
+    initial_interval_seconds: float
+    backoff_coefficient: float
+    maximum_interval_seconds: float
+
+
+class CapabilityName(Body):
+    """A capability by plugin and key."""
+
+    plugin: Annotated[str, Field(min_length=1, max_length=200)]
+    key: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class CapabilityNameAnswer(Answer):
+    """A capability by plugin and key."""
+
+    plugin: str
+    key: str
+
+
+class TriggerCreate(Body):
+    """A new trigger definition; its capability by id, or by plugin and key."""
+
+    name: Name
+    capability_id: UUID | None = None
+    capability: CapabilityName | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+    is_enabled: Switch = True
+
+    @model_validator(mode="after")
+    def _one_capability(self) -> Self:
+        if (self.capability_id is None) == (self.capability is None):
+            raise ValueError("Name the capability either by capabilityId or by capability: {plugin, key}.")
+        return self
+
+
+class ActionCreate(TriggerCreate):
+    """A new action definition; its capability by id, or by plugin and key."""
+
+    retry_policy: RetryPolicy | None = None
+    timeout_seconds: AttemptSeconds | None = None
+
+
+class TriggerPatch(Body):
+    """Changes of a trigger definition. A config replaces the whole; a secret sent as ``********`` is kept."""
+
+    name: Name = ""
+    config: dict[str, Any] = Field(default_factory=dict)
+    is_enabled: Switch = True
+
+
+class ActionPatch(TriggerPatch):
+    """Changes of an action definition; null gives an option back to its default."""
+
+    retry_policy: RetryPolicy | None = None
+    timeout_seconds: AttemptSeconds | None = None
+
+
+class Trigger(Answer):
+    """A trigger definition; secrets show as ``********``."""
+
+    id: UUID
+    name: str
+    capability_id: UUID
+    capability: CapabilityNameAnswer
+    config: Any
+    is_enabled: bool
+    version: int
+    created_at: Time
+    updated_at: Time
+
+
+class Action(Trigger):
+    """An action definition; secrets show as ``********``."""
+
+    retry_policy: RetryPolicyAnswer | None
+    timeout_seconds: int | None

@@ -1,0 +1,90 @@
+"""Events, their runs, invocations and attempts."""
+
+from typing import Any
+from uuid import UUID
+
+from api.schemas.base import Answer, Time
+from api.schemas.definitions import CapabilityNameAnswer
+
+
+class AttemptError(Answer):
+    """Why an attempt failed."""
+
+    type: str
+    message: str
+
+
+class Attempt(Answer):
+    """One try of an invocation."""
+
+    number: int
+    phase: str
+    lost: bool
+    started_at: Time
+    ended_at: Time | None
+    worker: str
+    plugin_version: str
+    code_hash: str
+    progress: Any
+    error: AttemptError | None
+
+
+class Invocation(Answer):
+    """One step's execution in one run."""
+
+    id: UUID
+    step_name: str
+    index: int | None
+    kind: str
+    action_id: UUID
+    capability: CapabilityNameAnswer
+    status: str
+    waiting_for: str | None = None
+    skipped_reason: str | None
+    output: Any
+    next_attempt_at: Time | None
+    attempts: list[Attempt]
+
+
+class Execution(Invocation):
+    """An invocation as its action lists it."""
+
+    event_id: UUID
+    run_id: UUID
+
+
+class Run(Answer):
+    """The execution of one pipeline for one event."""
+
+    id: UUID
+    pipeline_id: UUID
+    pipeline_name: str
+    status: str
+    invocations: list[Invocation]
+
+
+class EventSummary(Answer):
+    """An event without its context and runs."""
+
+    id: UUID
+    trigger_id: UUID
+    trigger_name: str
+    status: str
+    scheduled_for: Time | None
+    metadata: Any
+    invoker: str | None
+    fired_at: Time
+    closed_at: Time | None
+    closed_by: str | None
+    deliveries: int
+    workflow_id: str | None
+    temporal_url: str | None
+    rerun_of: UUID | None = None
+    stuck: bool
+
+
+class Event(EventSummary):
+    """One firing of a trigger definition."""
+
+    context: Any
+    runs: list[Run]

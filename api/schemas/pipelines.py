@@ -1,0 +1,115 @@
+"""Pipelines, their triggers and steps."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from api.schemas.base import Answer, Body, Name, Time
+from api.schemas.definitions import AttemptSeconds, RetryPolicy, RetryPolicyAnswer, Switch
+
+SortOrder = Annotated[int, Field(ge=0, le=1_000_000, strict=True, description="Equal ones run side by side.")]
+StepName = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Expression = Annotated[str, Field(min_length=1, max_length=10_000, description="CEL")]
+OnFailure = Literal["stop", "continue"]
+
+
+class PipelineTriggerCreate(Body):
+    """A trigger to attach; without `sortOrder` behind the others."""
+
+    trigger_id: UUID
+    sort_order: SortOrder | None = None
+    is_enabled: Switch = True
+
+
+class PipelineTriggerPatch(Body):
+    """Changes of an attached trigger."""
+
+    sort_order: SortOrder = 0
+    is_enabled: Switch = True
+
+
+class PipelineTrigger(Answer):
+    """An attached trigger."""
+
+    trigger_id: UUID
+    sort_order: int
+    is_enabled: bool
+
+
+class StepCreate(Body):
+    """A new step; without `sortOrder` behind the others."""
+
+    name: StepName
+    kind: Literal["action"] = "action"
+    action_id: UUID
+    sort_order: SortOrder | None = None
+    is_enabled: Switch = True
+    when: Expression | None = None
+    input: dict[str, Any] | None = None
+    on_failure: OnFailure = "stop"
+    retry_policy: RetryPolicy | None = None
+    timeout_seconds: AttemptSeconds | None = None
+
+
+class StepPatch(Body):
+    """Changes of a step; null takes an optional field away."""
+
+    name: StepName = ""
+    kind: Literal["action"] = "action"
+    action_id: UUID = UUID(int=0)
+    sort_order: SortOrder = 0
+    is_enabled: Switch = True
+    when: Expression | None = None
+    input: dict[str, Any] | None = None
+    on_failure: OnFailure = "stop"
+    retry_policy: RetryPolicy | None = None
+    timeout_seconds: AttemptSeconds | None = None
+
+
+class Step(Answer):
+    """A step."""
+
+    id: UUID
+    name: str
+    kind: str
+    action_id: UUID
+    sort_order: int
+    is_enabled: bool
+    when: str | None
+    input: dict[str, Any] | None
+    on_failure: str
+    retry_policy: RetryPolicyAnswer | None
+    timeout_seconds: int | None
+
+
+class PipelineCreate(Body):
+    """A new pipeline, with its triggers and steps at once if you like."""
+
+    name: Name
+    description: Annotated[str, Field(max_length=10_000)] = ""
+    is_enabled: Switch = True
+    triggers: Annotated[list[PipelineTriggerCreate], Field(max_length=1000)] = Field(default_factory=list)
+    steps: Annotated[list[StepCreate], Field(max_length=1000)] = Field(default_factory=list)
+
+
+class PipelinePatch(Body):
+    """Changes of a pipeline; its triggers and steps have endpoints of their own."""
+
+    name: Name = ""
+    description: Annotated[str, Field(max_length=10_000)] = ""
+    is_enabled: Switch = True
+
+
+class Pipeline(Answer):
+    """A pipeline."""
+
+    id: UUID
+    name: str
+    description: str
+    is_enabled: bool
+    triggers: list[PipelineTrigger]
+    steps: list[Step]
+    version: int
+    created_at: Time
+    updated_at: Time

@@ -1,0 +1,45 @@
+"""Letting an inbound trigger read a request: its config and secrets, its time limit, and what it answers."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from latchflow.masking import mask, strings_in
+from latchflow.runtime.configs import config_of, secrets_of
+from latchflow.runtime.registry import LoadedInbound
+from latchflow.sdk import Emit, InboundRequest, Reject
+
+_LIMIT_SECONDS = 10.0
+
+
+class InboundError(Exception):
+    """The plugin did not answer as it must; the message is for the operator, masked."""
+
+
+async def read_request(
+    trigger: LoadedInbound, config: Mapping[str, Any], request: InboundRequest
+) -> Sequence[Emit] | Reject:
+    """Hand a request to the trigger's function, on its plugin's loop.
+
+    Raises:
+        InboundError: It raised, answered something else, or took longer than ten seconds.
+    """
+    secrets = secrets_of(trigger, config)
+    details = replace(request, secrets=MappingProxyType(secrets))
+    try:
+        async with asyncio.timeout(_LIMIT_SECONDS):
+            answer = await trigger.plugin.loop.call(trigger.capability.function, details, config_of(trigger, config))
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # a plugin may raise anything; the API must live on
+        message = mask(f"{type(error).__name__}: {error}", strings_in(list(secrets.values())))
+        raise InboundError(message) from None
+    if isinstance(answer, Emit):
+        return (answer,)
+    if isinstance(answer, Reject):
+        return answer
+    if isinstance(answer, list) and all(isinstance(item, Emit) for item in answer):
+        return answer
+    raise InboundError(f"it answered {type(answer).__name__}, not Emit, Reject or a list of Emit")

@@ -1,0 +1,123 @@
+"""Reading events as people see them: the event, its runs, their invocations and attempts."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from latchflow.crypto import Keyring
+from latchflow.errors import NotFoundError
+from latchflow.store import places
+from latchflow.store.database import Connection
+from latchflow.store.pages import Page, page_of
+
+Key = tuple[datetime, UUID]
+"""The sort key of lists by time, newest first."""
+
+_EVENT_FIELDS = """
+    id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, fired_at, closed_at, closed_by, deliveries,
+    workflow_id, is_stuck AS stuck
+"""
+_INVOCATION_FIELDS = """
+    i.id, i.event_id, i.run_id, i.step_name, i.item_index AS index, i.kind, i.action_id, i.plugin, i.capability_key,
+    i.status, i.skipped_reason, i.output_sealed, i.next_attempt_at
+"""
+
+
+async def list_events(
+    connection: Connection, *, trigger_id: UUID | None, status: str | None, limit: int, after: Key | None
+) -> Page[dict[str, Any]]:
+    """Events without contexts and runs, newest first, from behind the key `after`."""
+    at, last_id = after or (None, None)
+    cursor = await connection.execute(
+        f"""
+        SELECT {_EVENT_FIELDS} FROM events
+        WHERE (%(trigger_id)s::uuid IS NULL OR trigger_id = %(trigger_id)s)
+          AND (%(status)s::text IS NULL OR status = %(status)s)
+          AND (%(at)s::timestamptz IS NULL OR (fired_at, id) < (%(at)s, %(id)s))
+        ORDER BY fired_at DESC, id DESC LIMIT %(limit)s
+        """,
+        {"trigger_id": trigger_id, "status": status, "at": at, "id": last_id, "limit": limit + 1},
+    )
+    return page_of(await cursor.fetchall(), limit, lambda row: (row["fired_at"], row["id"]))
+
+
+async def get_event(connection: Connection, keyring: Keyring, event_id: UUID) -> dict[str, Any]:
+    """One event with its context opened and its runs.
+
+    Raises:
+        NotFoundError: There is none with this id.
+        SealError: A key of its values is not in the ring.
+    """
+    cursor = await connection.execute(f"SELECT {_EVENT_FIELDS}, context_sealed FROM events WHERE id = %s", (event_id,))
+    event = await cursor.fetchone()
+    if event is None:
+        raise NotFoundError(f"There is no event {event_id}.")
+    event["context"] = keyring.open_json(event.pop("context_sealed"), places.event_context(event_id))
+    cursor = await connection.execute(
+        "SELECT id, pipeline_id, pipeline_name, status FROM runs WHERE event_id = %s ORDER BY ordinal, id", (event_id,)
+    )
+    event["runs"] = await cursor.fetchall()
+    cursor = await connection.execute(
+        f"SELECT {_INVOCATION_FIELDS} FROM invocations i WHERE i.event_id = %s ORDER BY i.ordinal, i.item_index, i.id",
+        (event_id,),
+    )
+    of_run = defaultdict(list)
+    for invocation in await _completed(connection, keyring, await cursor.fetchall()):
+        of_run[invocation["run_id"]].append(invocation)
+    for run in event["runs"]:
+        run["invocations"] = of_run[run["id"]]
+    return event
+
+
+async def list_executions(
+    connection: Connection, keyring: Keyring, action_id: UUID, *, limit: int, after: Key | None
+) -> Page[dict[str, Any]]:
+    """The invocations of an action with their attempts, newest event first, from behind the key `after`."""
+    at, last_id = after or (None, None)
+    cursor = await connection.execute(
+        f"""
+        SELECT {_INVOCATION_FIELDS}, e.fired_at FROM invocations i JOIN events e ON e.id = i.event_id
+        WHERE i.action_id = %(action_id)s AND (%(at)s::timestamptz IS NULL OR (e.fired_at, i.id) < (%(at)s, %(id)s))
+        ORDER BY e.fired_at DESC, i.id DESC LIMIT %(limit)s
+        """,
+        {"action_id": action_id, "at": at, "id": last_id, "limit": limit + 1},
+    )
+    page = page_of(await cursor.fetchall(), limit, lambda row: (row["fired_at"], row["id"]))
+    return Page(items=await _completed(connection, keyring, page.items), next_key=page.next_key)
+
+
+async def _completed(
+    connection: Connection, keyring: Keyring, invocations: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    attempts = await _attempts(connection, [invocation["id"] for invocation in invocations])
+    return [
+        {
+            **invocation,
+            "capability": {"plugin": invocation["plugin"], "key": invocation["capability_key"]},
+            "output": _output(invocation, keyring),
+            "attempts": attempts[invocation["id"]],
+        }
+        for invocation in invocations
+    ]
+
+
+def _output(invocation: Mapping[str, Any], keyring: Keyring) -> Any:
+    sealed = invocation["output_sealed"]
+    return None if sealed is None else keyring.open_json(sealed, places.invocation_output(invocation["id"]))
+
+
+async def _attempts(connection: Connection, invocation_ids: Sequence[UUID]) -> Mapping[UUID, list[dict[str, Any]]]:
+    cursor = await connection.execute(
+        """
+        SELECT invocation_id, number, phase, is_lost AS lost, started_at, ended_at, worker, plugin_version, code_hash,
+               progress, error
+        FROM attempts WHERE invocation_id = ANY(%s) ORDER BY invocation_id, number
+        """,
+        (list(invocation_ids),),
+    )
+    found = defaultdict(list)
+    for attempt in await cursor.fetchall():
+        found[attempt.pop("invocation_id")].append(attempt)
+    return found
