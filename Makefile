@@ -28,7 +28,9 @@ run: $(STAMP)  ## start the stack and leave it running (Ctrl-C stops it)
 test: $(STAMP) lint types  ## lint, types, import rules and all tests but the long ones
 	@$(BIN)/python -m pytest
 
-test-long: $(STAMP)  ## the tests that take over 20 s each
+test-long: $(STAMP)  ## the tests that take over 20 s each, or need a browser
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } || \
+	  { echo "Install the Debian package chromium, then run this again."; exit 1; }
 	@$(BIN)/python -m pytest -m long --timeout 900
 
 lint: $(STAMP)  ## ruff and the import rules

@@ -41,11 +41,14 @@ def test_event_whose_workflow_is_taken_away_ends_failed_with_the_reason(stack: S
     stack.until_attempt(event_id)
 
     begun = time.monotonic()
-    subprocess.run(
+    done = subprocess.run(
         [TEMPORAL, "workflow", verb, "--address", stack.ready["temporalAddress"], "-w", f"event:{event_id}"],
-        check=True,
+        check=False,
+        input="y\n",  # delete asks
         capture_output=True,
+        text=True,
     )
+    assert done.returncode == 0, done.stderr
 
     event = stack.until_ended(event_id, 120)
     assert time.monotonic() - begun < 120
