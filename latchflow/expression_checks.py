@@ -1,26 +1,12 @@
 """Checking the expressions of a definition when it is saved, so that no event finds the mistake first."""
 
-import importlib
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, cast
+from collections.abc import Iterator
+from typing import Any
 
 from latchflow.errors import FieldError
+from latchflow.expressions import ExpressionError, check, check_template
 
-KNOWN_VARIABLES = frozenset({"event", "trigger", "pipeline", "steps"})
-"""The roots an expression of a step may name."""
-
-
-class _ExpressionError(Protocol):
-    message: str
-    line: int
-    column: int
-
-
-class _Expressions(Protocol):
-    ExpressionError: type[Exception]
-
-    def check(self, source: str, known_variables: Iterable[str]) -> object: ...
-    def check_template(self, value: Any, known_variables: Iterable[str]) -> Iterable[tuple[str, _ExpressionError]]: ...
+_KNOWN_VARIABLES = frozenset({"event", "trigger", "pipeline", "steps"})
 
 
 def check_expressions(value: Any, pointer: str, *, where: str, is_template: bool) -> Iterator[FieldError]:
@@ -32,26 +18,16 @@ def check_expressions(value: Any, pointer: str, *, where: str, is_template: bool
         where: Named in the message, for example ``step 'mail', when``.
         is_template: Which of the two it is.
     """
-    expressions = _expressions()
-    if expressions is None:
-        return
     if is_template:
-        for below, error in expressions.check_template(value, KNOWN_VARIABLES):
+        for below, error in check_template(value, _KNOWN_VARIABLES):
             yield _fault(pointer + below, where, error)
         return
     try:
-        expressions.check(value, KNOWN_VARIABLES)
-    except expressions.ExpressionError as error:
-        yield _fault(pointer, where, cast("_ExpressionError", error))
+        check(value, _KNOWN_VARIABLES)
+    except ExpressionError as error:
+        yield _fault(pointer, where, error)
 
 
-def _expressions() -> _Expressions | None:
-    try:
-        return cast("_Expressions", importlib.import_module("latchflow.expressions"))
-    except ModuleNotFoundError:
-        return None
-
-
-def _fault(pointer: str, where: str, error: _ExpressionError) -> FieldError:
+def _fault(pointer: str, where: str, error: ExpressionError) -> FieldError:
     message = f"{where}, line {error.line}, column {error.column}: {error.message}"
     return FieldError(pointer=pointer, message=message)

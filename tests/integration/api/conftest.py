@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -19,12 +20,13 @@ from tests.support.postgres import TestDatabase
 
 
 @pytest.fixture
-def settings(database: TestDatabase) -> Settings:
+def settings(database: TestDatabase, tmp_path: Path) -> Settings:
     return Settings.model_validate(
         {
             "DATABASE_URL": database.url,
             "ENCRYPTION_KEY": generate_key("test"),
             "LATCHFLOW_BOOTSTRAP_TOKEN": BOOTSTRAP_TOKEN,
+            "LATCHFLOW_HOME": tmp_path,  # no plugins to check and import: the tests store theirs by hand
             "LATCHFLOW_TEMPORAL_UI_URL": "http://temporal.example:8233/",
             "LATCHFLOW_MAX_BODY_BYTES": 65536,
         }

@@ -26,7 +26,8 @@ def add_event(
     sealed = keyring.seal_json({"order": 7}, places.event_context(event_id))
     query(
         """
-        INSERT INTO events (id, trigger_id, trigger_name, status, metadata, context_sealed, manifest, workflow_id, fired_at)
+        INSERT INTO events (id, trigger_id, trigger_name, status, metadata, context_sealed, manifest, workflow_id,
+                            fired_at)
         VALUES (%s, %s, 'orders', %s, '{"source": "test"}', %s, '{}', %s, %s)
         """,
         event_id, trigger_id, status, sealed, f"event:{event_id}", fired_at,
@@ -49,8 +50,8 @@ def add_invocation(query: Query, keyring: Keyring, event_id: UUID, action_id: st
     for number, phase, error in ((1, "RETRYING", Jsonb({"type": "Retry", "message": "busy"})), (2, "SUCCEEDED", None)):
         query(
             """
-            INSERT INTO attempts (workflow_run_id, activity_id, temporal_attempt, invocation_id, number, phase, started_at,
-                                  ended_at, worker, plugin_version, code_hash, error)
+            INSERT INTO attempts (workflow_run_id, activity_id, temporal_attempt, invocation_id, number, phase,
+                                  started_at, ended_at, worker, plugin_version, code_hash, error)
             VALUES ('run', %s, %s, %s, %s, %s, now(), now(), '1@host', '1.0.0', 'c0de', %s)
             """,
             str(invocation_id), number, invocation_id, number, phase, error,
