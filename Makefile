@@ -20,7 +20,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## a real webhook becomes a mail: start a stack, run the example, show everything, stop
-	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
+	@$(BIN)/python -m examples.demo $(DEMO_ARGS)
 
 run: $(STAMP)  ## start the stack and leave it running (Ctrl-C stops it)
 	@$(BIN)/latchflow dev

@@ -77,7 +77,8 @@ class ActionActivities:
                 return endings.settled(row, self._keyring)
             variables, fault = await self._variables(task, row, action)
             if fault is None and task.step.when is not None:
-                is_wanted, fault = _is_wanted(task.step.when, variables)
+                # In a thread: nobody can bound how long an expression takes, and this loop polls Temporal.
+                is_wanted, fault = await asyncio.to_thread(_is_wanted, task.step.when, variables)
                 if not is_wanted and fault is None:
                     return await self._skip(task, row)
             attempt = await self._claim(task, row, action, beat)
@@ -143,7 +144,7 @@ class ActionActivities:
         try:
             config = self._keyring.open_json(row.config_sealed, places.action_config(row.action_id, row.plugin))
             for name in attempt.action.template_names & config.keys():
-                config[name] = expressions.evaluate_template(config[name], variables)
+                config[name] = await asyncio.to_thread(expressions.evaluate_template, config[name], variables)
             payload = await self._payload(attempt, variables)
         except UnavailableError:
             raise
@@ -179,7 +180,7 @@ class ActionActivities:
         if row.input_sealed is not None:
             kept: dict[str, Any] = self._keyring.open_json(row.input_sealed, place)
             return kept
-        payload: dict[str, Any] = expressions.evaluate_template(step.input, variables)
+        payload: dict[str, Any] = await asyncio.to_thread(expressions.evaluate_template, step.input, variables)
         async with self._database.connection() as connection:
             await attempts.keep_input(connection, row.invocation_id, self._keyring.seal_json(payload, place))
         return payload

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from definitions import apply
-from directory import directory
 from rich.console import Console
 from rich.table import Table
+
+from examples.definitions import apply
+from examples.directory import directory
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = Path(__file__).resolve().parent / "github-push-to-mail"

@@ -90,11 +90,6 @@ class Keyring:
         return json.loads(self.open(envelope, place))
 
 
-def generate_key(key_id: str) -> str:
-    """A fresh key in the form of ``ENCRYPTION_KEY``."""
-    return f"{key_id}:{base64.b64encode(os.urandom(_KEY_BYTES)).decode()}"
-
-
 def _read_key(part: str, position: int) -> tuple[str, bytes]:
     key_id, separator, encoded = part.rpartition(":")
     try:

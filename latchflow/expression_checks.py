@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+from latchflow import expressions
 from latchflow.errors import FieldError
-from latchflow.expressions import ExpressionError, check, check_template
+from latchflow.expressions import ExpressionError
 
-_KNOWN_VARIABLES = frozenset({"event", "trigger", "pipeline", "steps"})
+KNOWN_VARIABLES = frozenset({"event", "trigger", "pipeline", "steps"})
+"""The roots an expression of a step may name."""
 
 
 def check_expressions(value: Any, pointer: str, *, where: str, is_template: bool) -> Iterator[FieldError]:
@@ -19,11 +21,11 @@ def check_expressions(value: Any, pointer: str, *, where: str, is_template: bool
         is_template: Which of the two it is.
     """
     if is_template:
-        for below, error in check_template(value, _KNOWN_VARIABLES):
+        for below, error in expressions.check_template(value, KNOWN_VARIABLES):
             yield _fault(pointer + below, where, error)
         return
     try:
-        check(value, _KNOWN_VARIABLES)
+        expressions.check(value, KNOWN_VARIABLES)
     except ExpressionError as error:
         yield _fault(pointer, where, error)
 

@@ -1,6 +1,7 @@
 """The guard between a plugin and core's services: every call is checked against its scopes and audited."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -128,6 +129,7 @@ class _GuardedEmail:
     def __init__(self, backend: EmailBackend, grant: Grant) -> None:
         self._backend = backend
         self._grant = grant
+        self._ordinals = itertools.count(1)
 
     async def send(
         self,
@@ -136,8 +138,11 @@ class _GuardedEmail:
         actor_id: str | None = None,
         requested_scopes: Sequence[str] = ("email:send",),
     ) -> SendResult:
+        # Every attempt sends its mails in the same order, so each has a key of its own that stays the same.
+        key = f"{self._grant.idempotency_key}/{next(self._ordinals)}"
+
         async def work() -> SendResult:
-            return await self._backend.send(message, idempotency_key=self._grant.idempotency_key)
+            return await self._backend.send(message, idempotency_key=key)
 
         recipients = len(message.to) + len(message.cc) + len(message.bcc)
         scopes = ("email:send", *(scope for scope in requested_scopes if scope != "email:send"))

@@ -31,14 +31,15 @@ def parse_body(request: InboundRequest, *, is_github: bool) -> tuple[Any, dict[s
     if not request.body:
         return None, {}
     header = Message()
-    header["content-type"] = request.headers.get("content-type", "application/octet-stream")
+    media_type = request.headers.get("content-type", "")
+    header["content-type"] = media_type if "/" in media_type else "application/octet-stream"
     subtype = header.get_content_subtype()
     if subtype == "json" or subtype.endswith("+json"):
         return _json(request.body), {}
     if header.get_content_type() == "application/x-www-form-urlencoded":
         form = _form(request.body)
         return (_json(form["payload"].encode()) if is_github and "payload" in form else form), {}
-    if header.get_content_maintype() == "text" and "content-type" in request.headers:
+    if header.get_content_maintype() == "text":
         return _text(request.body, header.get_content_charset("utf-8")), {}
     return base64.b64encode(request.body).decode(), {"bodyEncoding": "base64"}
 

@@ -10,15 +10,18 @@ Method = Literal["DELETE", "GET", "PATCH", "POST", "PUT"]
 Secret = Annotated[str, StringConstraints(min_length=8)]
 
 
-def _needs(verification: str, secret: dict[str, Any]) -> dict[str, Any]:
-    secrets = {"secret": secret, "previousSecret": secret} if secret else {}
+_BASE64 = "^(whsec_)?[A-Za-z0-9+/]+={0,2}$"
+
+
+def _needs_secret(verification: str, pattern: str) -> dict[str, Any]:
     return {
         "if": {"required": ["verification"], "properties": {"verification": {"const": verification}}},
-        "then": {"required": ["secret"], "properties": secrets},
+        "then": {
+            "required": ["secret"],
+            "properties": {"secret": {"type": "string", "pattern": pattern}, "previousSecret": {"pattern": pattern}},
+        },
     }
 
-
-_SECRET_IN_BASE64 = {"pattern": "^(whsec_)?[A-Za-z0-9+/]+={0,2}$"}
 
 _WRITE_ONLY: JsonDict = {"writeOnly": True}
 
@@ -34,7 +37,7 @@ class WebhookConfig(BaseModel):
         extra="forbid",
         populate_by_name=True,
         frozen=True,
-        json_schema_extra={"allOf": [_needs("github", {}), _needs("standard-webhooks", _SECRET_IN_BASE64)]},
+        json_schema_extra={"allOf": [_needs_secret("github", ""), _needs_secret("standard-webhooks", _BASE64)]},
     )
 
     verification: Literal["github", "standard-webhooks", "none"]

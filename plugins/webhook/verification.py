@@ -1,12 +1,12 @@
 """Who really sent it: signatures over the raw bytes, compared in constant time."""
 
-import binascii
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from latchflow.sdk import InboundRequest
 
@@ -54,7 +54,7 @@ def verify_standard(request: InboundRequest, config: WebhookConfig) -> None:
         expected = [Webhook(secret).sign(message_id, signed_at, body) for secret in _secrets(request)]
     except UnicodeDecodeError:
         raise VerificationError("The body is not UTF-8, so it cannot have been signed by this scheme.") from None
-    except (binascii.Error, RuntimeError, ValueError):
+    except (EmptyWebhookSecretError, ValueError):
         raise VerificationError("The secret of this webhook is not base64. Its owner must set it anew.") from None
     _require_match(signatures.split(), expected)
 

@@ -13,7 +13,7 @@ def dev(tmp_path: Path) -> Iterator[Callable[..., DevProcess]]:
 
     def start(*options: str, folder: Path = tmp_path, data_dir: Path | None = None, **env: str) -> DevProcess:
         folder.mkdir(exist_ok=True)
-        process = DevProcess(folder, *options, data_dir=data_dir, **env)
+        process = DevProcess(folder, *options, data_dir=data_dir, stdout=None, **env)
         started.append(process)
         return process
 

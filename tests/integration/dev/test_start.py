@@ -1,7 +1,7 @@
 import json
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -14,10 +14,30 @@ from tests.integration.dev.dev_process import DevProcess, wait_until
 Start = Callable[..., DevProcess]
 
 
-async def test_a_ready_stack_says_where_everything_is_and_each_part_answers_there(dev: Start) -> None:
-    stack = dev()
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevProcess]:
+    """One stack for all tests that only look, started by an operator with settings of another installation."""
+    stack = DevProcess(
+        tmp_path_factory.mktemp("running"),
+        DATABASE_URL="postgresql://production/",
+        DATABASE_MIGRATION_URL="postgresql://owner@production/",
+        TEMPORAL_ADDRESS="production:7233",
+        TEMPORAL_API_KEY="secret",
+        PGSSLMODE="verify-full",
+        HTTP_EGRESS_ALLOW="10.0.0.0/8",
+        PLUGINS_PATH="/opt/plugins",
+    )
+    try:
+        stack.until_ready()
+        yield stack
+    finally:
+        stack.close()
 
-    ready = stack.until_ready()
+
+async def test_a_ready_stack_says_where_everything_is_and_each_part_answers_there(running: DevProcess) -> None:
+    stack = running
+
+    ready = stack.ready
 
     assert list(ready) == [
         *("apiUrl", "adminToken", "temporalAddress", "temporalUiUrl", "temporalNamespace"),
@@ -37,8 +57,8 @@ async def test_a_ready_stack_says_where_everything_is_and_each_part_answers_ther
     assert ready["temporalUiUrl"] in stack.output
 
 
-def test_the_application_role_owns_nothing_and_passwords_are_asked_for(dev: Start) -> None:
-    url = dev().until_ready()["databaseUrl"]
+def test_the_application_role_owns_nothing_and_passwords_are_asked_for(running: DevProcess) -> None:
+    url = running.ready["databaseUrl"]
 
     with psycopg.connect(url, connect_timeout=5) as connection:
         role = connection.execute("SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
@@ -57,20 +77,11 @@ def test_the_application_role_owns_nothing_and_passwords_are_asked_for(dev: Star
         psycopg.connect(f"postgresql://{user}:wrong@{rest.partition('@')[2]}", connect_timeout=5)
 
 
-def test_api_and_worker_get_the_settings_of_the_stack_and_no_more_secrets_than_they_need(dev: Start) -> None:
-    stack = dev(
-        DATABASE_URL="postgresql://production/",
-        DATABASE_MIGRATION_URL="postgresql://owner@production/",
-        TEMPORAL_ADDRESS="production:7233",
-        TEMPORAL_API_KEY="secret",
-        PGSSLMODE="verify-full",
-        HTTP_EGRESS_ALLOW="10.0.0.0/8",
-        PLUGINS_PATH="/opt/plugins",
-    )
-    ready = stack.until_ready()
+def test_api_and_worker_get_the_settings_of_the_stack_and_no_more_secrets_than_they_need(running: DevProcess) -> None:
+    ready = running.ready
 
-    api = json.loads((stack.notes / "api.env.json").read_text())
-    worker = json.loads((stack.notes / "worker.env.json").read_text())
+    api = json.loads((running.notes / "api.env.json").read_text())
+    worker = json.loads((running.notes / "worker.env.json").read_text())
 
     smtp = api["SMTP_URL"].removeprefix("smtp://")
     for env in (api, worker):
@@ -85,9 +96,8 @@ def test_api_and_worker_get_the_settings_of_the_stack_and_no_more_secrets_than_t
     assert f"http://{worker['LATCHFLOW_WORKER_METRICS_ADDRESS']}/metrics" == ready["workerMetricsUrl"]
 
 
-def test_everything_in_the_data_directory_is_private(dev: Start) -> None:
-    stack = dev()
-    stack.until_ready()
+def test_everything_in_the_data_directory_is_private(running: DevProcess) -> None:
+    stack = running
 
     loose = [
         path
