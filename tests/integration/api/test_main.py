@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latchflow.crypto import generate_key
+from latchflow.key_material import new_encryption_key
 from tests.support.postgres import TestDatabase
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +35,7 @@ def run_api(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_setting_that_cannot_be_used_is_one_line(database: TestDatabase, changes: dict[str, str], named: str) -> None:
-    usable = {"DATABASE_URL": database.url, "ENCRYPTION_KEY": generate_key("test"), "LATCHFLOW_API_PORT": "0"}
+    usable = {"DATABASE_URL": database.url, "ENCRYPTION_KEY": new_encryption_key(), "LATCHFLOW_API_PORT": "0"}
 
     done = run_api(usable | changes)
 
