@@ -43,11 +43,12 @@ format: $(STAMP)  ## let ruff format and mend what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock: $(STAMP)  ## resolve the requirements anew, pinned and hashed, without index addresses
-	@$(BIN)/pip-compile --upgrade --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --strip-extras --allow-unsafe --output-file requirements/runtime.txt pyproject.toml
-	@$(BIN)/pip-compile --upgrade --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --strip-extras --allow-unsafe --extra dev --extra test --constraint requirements/runtime.txt \
+PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-emit-trusted-host --strip-extras --allow-unsafe $(LOCK_ARGS)
+
+lock: $(STAMP)  ## resolve the requirements, pinned and hashed (LOCK_ARGS=--upgrade for newer versions)
+	@$(PIP_COMPILE) --output-file requirements/runtime.txt pyproject.toml
+	@$(PIP_COMPILE) --extra dev --extra test --constraint requirements/runtime.txt \
 	  --output-file requirements/dev.txt pyproject.toml
 
 clean:  ## remove the stack's data and the caches (not .venv)
