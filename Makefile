@@ -28,7 +28,9 @@ run: $(STAMP)  ## start the stack and leave it running (Ctrl-C stops it)
 test: $(STAMP) lint types  ## lint, types, import rules and all tests but the long ones
 	@$(BIN)/python -m pytest
 
-test-long: $(STAMP)  ## the tests that take over 20 s each
+test-long: $(STAMP)  ## the tests that take over 20 s each, or need a browser
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } || \
+	  { echo "Install the Debian package chromium, then run this again."; exit 1; }
 	@$(BIN)/python -m pytest -m long --timeout 900
 
 lint: $(STAMP)  ## ruff and the import rules
@@ -43,11 +45,12 @@ format: $(STAMP)  ## let ruff format and mend what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock: $(STAMP)  ## resolve the requirements anew, pinned and hashed, without index addresses
-	@$(BIN)/pip-compile --upgrade --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --strip-extras --allow-unsafe --output-file requirements/runtime.txt pyproject.toml
-	@$(BIN)/pip-compile --upgrade --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --strip-extras --allow-unsafe --extra dev --extra test --constraint requirements/runtime.txt \
+PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-emit-trusted-host --strip-extras --allow-unsafe $(LOCK_ARGS)
+
+lock: $(STAMP)  ## resolve the requirements, pinned and hashed (LOCK_ARGS=--upgrade for newer versions)
+	@$(PIP_COMPILE) --output-file requirements/runtime.txt pyproject.toml
+	@$(PIP_COMPILE) --extra dev --extra test --constraint requirements/runtime.txt \
 	  --output-file requirements/dev.txt pyproject.toml
 
 clean:  ## remove the stack's data and the caches (not .venv)

@@ -14,6 +14,7 @@ from api.routing import admin_router
 from api.schemas.base import Listing
 from api.schemas.history import HistoryEntry
 from latchflow.errors import MalformedError, NotFoundError
+from latchflow.model import EventStatus
 from latchflow.names import event_workflow_id
 from latchflow.store import events
 from latchflow.temporal.history import read_history
@@ -34,8 +35,11 @@ async def get_event_history(
     """Temporal's own history of the event's workflow, oldest first, payloads decoded."""
     listing = f"events/{event_id}/history"
     async with context.database.connection() as connection:
-        if await events.status_of(connection, event_id) is None:
-            raise NotFoundError(f"There is no event {event_id}.")
+        status = await events.status_of(connection, event_id)
+    if status is None:
+        raise NotFoundError(f"There is no event {event_id}.")
+    if status is EventStatus.IGNORED:
+        return Listing(items=[], next_cursor=None)  # it owed nothing, so no workflow was started
     page = await read_history(
         context.temporal, event_workflow_id(event_id), limit=limit, page_token=_page_token(listing, cursor)
     )

@@ -24,6 +24,11 @@ from latchflow.temporal.starting import Starter
 
 MAX_CONTEXT_BYTES = 512 * 1024
 
+_MOST_STARTS = 200
+"""Starts in progress at once; while Temporal hangs, further events are left to the drainer."""
+
+_DRAIN_BATCH = 20
+
 log = structlog.get_logger(__name__)
 
 
@@ -83,27 +88,27 @@ class Dispatcher:
             accepted, manifest, refusal = await self._open(connection, firing, context)
         if refusal is not None:
             raise refusal
-        if manifest is not None:
+        if manifest is not None and len(self._starts) < _MOST_STARTS:
             # Temporal being slow or away must not hold the answer up: the event is durable already.
             task = asyncio.create_task(self._start(manifest))
             self._starts.add(task)
             task.add_done_callback(self._starts.discard)
         return accepted
 
-    async def drain(self, *, older_than_seconds: float = 5.0, limit: int = 100) -> int:
-        """Start what was not confirmed in time.
+    async def drain(self, *, older_than_seconds: float = 5.0) -> int:
+        """Start everything that was not confirmed in time, the oldest first.
 
         Returns:
             How many were started: fewer than were waiting when Temporal is away.
         """
-        async with self._database.connection() as connection:
-            waiting = await events.unstarted(connection, older_than_seconds=older_than_seconds, limit=limit)
-        started = 0
-        for manifest in waiting:
-            if not await self._start(manifest):
-                break
-            started += 1
-        return started
+        total = 0
+        while True:
+            async with self._database.connection() as connection:
+                waiting = await events.unstarted(connection, older_than_seconds=older_than_seconds, limit=_DRAIN_BATCH)
+            started = sum(await asyncio.gather(*(self._start(manifest) for manifest in waiting)))
+            total += started
+            if started < _DRAIN_BATCH:
+                return total
 
     async def close(self) -> None:
         """Let starts in progress finish; what does not is the drainer's."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 from psycopg.rows import dict_row
 
 from api.app import create_app
-from latchflow.crypto import generate_key
+from latchflow.key_material import new_encryption_key
 from latchflow.settings import Settings
 from tests.support.api import BOOTSTRAP_TOKEN, Query, ScopedClient, TokenClient, Wiring
 from tests.support.plugins import add_plugin
@@ -19,12 +20,13 @@ from tests.support.postgres import TestDatabase
 
 
 @pytest.fixture
-def settings(database: TestDatabase) -> Settings:
+def settings(database: TestDatabase, tmp_path: Path) -> Settings:
     return Settings.model_validate(
         {
             "DATABASE_URL": database.url,
-            "ENCRYPTION_KEY": generate_key("test"),
+            "ENCRYPTION_KEY": new_encryption_key(),
             "LATCHFLOW_BOOTSTRAP_TOKEN": BOOTSTRAP_TOKEN,
+            "LATCHFLOW_HOME": tmp_path,  # no plugins to check and import: the tests store theirs by hand
             "LATCHFLOW_TEMPORAL_UI_URL": "http://temporal.example:8233/",
             "LATCHFLOW_MAX_BODY_BYTES": 65536,
         }

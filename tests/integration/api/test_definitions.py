@@ -223,11 +223,21 @@ async def test_an_edited_cursor_and_one_of_another_list_are_422(client: httpx2.A
 
 async def test_plugins_show_capabilities_and_processes(client: httpx2.AsyncClient, query: Query) -> None:
     query(
-        "INSERT INTO processes (id, role, identity, host, pid, version) VALUES (gen_random_uuid(), 'worker', '1@h', 'h', 1, '1')"
+        """
+        INSERT INTO processes (id, role, identity, host, pid, version)
+        VALUES (gen_random_uuid(), 'worker', '1@h', 'h', 1, '1')
+        """
     )
-    query("INSERT INTO plugin_instances SELECT p.id, g.id, '1.0.0', 'c0de' FROM processes p, plugins g")
+    query(
+        """
+        INSERT INTO plugin_instances SELECT p.id, g.id, '1.0.0', 'c0de' FROM processes p, plugins g
+        WHERE p.role = 'worker' AND g.name = %s
+        """,
+        PLUGIN,
+    )
 
-    (listed,) = (await client.get("/admin/plugins")).json()["items"]
+    items = (await client.get("/admin/plugins")).json()["items"]
+    (listed,) = (item for item in items if item["name"] == PLUGIN)
     read = await client.get(f"/admin/plugins/{listed['id']}")
 
     assert read.json() == listed
@@ -235,3 +245,12 @@ async def test_plugins_show_capabilities_and_processes(client: httpx2.AsyncClien
     assert listed["instances"][0]["identity"] == "1@h"
     assert listed["providers"] == []
     assert (await client.get(f"/admin/plugins/{uuid4()}")).status_code == 404
+
+
+async def test_templates_in_a_config_are_compiled_when_saved(client: httpx2.AsyncClient) -> None:
+    config = {"url": "https://example.org", "values": {"total": "event.context.total +", "deep": ["1", "x +"]}}
+    body = {"name": "x", "capability": {"plugin": PLUGIN, "key": "call"}, "config": config}
+
+    answer = await client.post("/admin/actions", json=body)
+
+    assert (answer.status_code, pointers(answer)) == (422, ["/config/values/total", "/config/values/deep/1"])

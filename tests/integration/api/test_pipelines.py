@@ -153,3 +153,25 @@ async def test_a_step_outside_the_rules_is_422(
 
     assert added.status_code == changed.status_code == 422
     assert pointers(added)[0].startswith("/" + next(iter(field)))
+
+
+async def test_an_expression_that_does_not_compile_is_422_with_step_field_line_and_column(
+    client: httpx2.AsyncClient, wiring: Wiring
+) -> None:
+    action = await wiring.action()
+    good = {"name": "good", "actionId": action["id"], "when": "event.context.total > 1"}
+    bad = {"name": "bad", "actionId": action["id"], "when": "true &&\n  1 +", "input": {"to": ["nobody.address"]}}
+    pipeline = await wiring.pipeline(steps=[good])
+    path = f"/admin/pipelines/{pipeline['id']}/steps"
+
+    created = await client.post("/admin/pipelines", json={"name": "x", "steps": [good, bad]})
+    added = await client.post(path, json=bad)
+    changed = await client.patch(f"{path}/{pipeline['steps'][0]['id']}", json={"when": "steps."}, headers=ANY)
+
+    assert (created.status_code, pointers(created)) == (422, ["/steps/1/when", "/steps/1/input/to/0"])
+    assert (added.status_code, pointers(added)) == (422, ["/when", "/input/to/0"])
+    assert (changed.status_code, pointers(changed)) == (422, ["/when"])
+    detail = created.json()["errors"][0]["detail"]
+    assert "'bad', when" in detail
+    assert "line 2" in detail
+    assert "column" in detail

@@ -1,0 +1,58 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latchflow.key_material import new_encryption_key
+from tests.support.postgres import TestDatabase
+
+ROOT = Path(__file__).parents[3]
+
+
+def run_api(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "api"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"ENCRYPTION_KEY": ""}, "ENCRYPTION_KEY"),
+        ({"ENCRYPTION_KEY": "not-a-key"}, "ENCRYPTION_KEY"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL"),
+        ({"DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x"}, "DATABASE_URL"),
+        ({"LATCHFLOW_API_PORT": "many"}, "LATCHFLOW_API_PORT"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_line(database: TestDatabase, changes: dict[str, str], named: str) -> None:
+    usable = {"DATABASE_URL": database.url, "ENCRYPTION_KEY": new_encryption_key(), "LATCHFLOW_API_PORT": "0"}
+
+    done = run_api(usable | changes)
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("latchflow: ")
+    assert named in line
+    assert done.stdout == ""
+
+
+def test_listening_on_a_taken_port_names_the_setting() -> None:
+    from api.__main__ import _listen
+    from latchflow.errors import ConfigurationError
+    from latchflow.settings import Settings
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings.model_validate({"LATCHFLOW_API_PORT": taken.getsockname()[1]})
+
+        with pytest.raises(ConfigurationError, match="LATCHFLOW_API_PORT"):
+            _listen(settings)
