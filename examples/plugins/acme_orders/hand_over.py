@@ -21,7 +21,7 @@ async def hand_over(call: ActionCall[HandOverConfig]) -> dict[str, Any]:
     order_id = call.payload.get("orderId")
     if not isinstance(order_id, str):
         raise PermanentFailure("The step's input brings no orderId.", error_type="MissingOrder")
-    call.heartbeat({"stage": "carrier"})
+    call.heartbeat({"at": "carrier"})
     answer = await call.services.http.request(
         HttpRequest(
             method="POST",
