@@ -22,7 +22,6 @@ from typing import Any
 
 import httpx2
 from rich.console import Console
-from rich.table import Table
 
 from examples.definitions import apply
 from examples.directory import directory
@@ -33,9 +32,10 @@ DATA_DIR = ROOT / ".latchflow" / "demo"
 READY_SECONDS = 60.0
 RUN_SECONDS = 60.0
 MAIL_SECONDS = 10.0
+SHOWN = 90
 FINAL = {"SUCCEEDED", "PARTIAL_FAILURE", "FAILED", "CANCELLED", "IGNORED"}
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 class DemoError(Exception):
@@ -56,11 +56,12 @@ def step(name: str) -> Iterator[None]:
 def main() -> None:
     """Run the demo."""
     arguments = _arguments()
-    shutil.rmtree(DATA_DIR, ignore_errors=True)
-    DATA_DIR.mkdir(parents=True)
+    data_dir = arguments.data_dir.resolve()
+    shutil.rmtree(data_dir, ignore_errors=True)
+    data_dir.mkdir(parents=True)
     # Ending this program from outside must end the stack too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with directory() as port, _stack(port) as ready, _api(ready) as api:
+    with directory() as port, _stack(data_dir, port) as ready, _api(ready) as api:
         os.environ["DEMO_DIRECTORY_URL"] = f"http://127.0.0.1:{port}/people"
         os.environ["DEMO_WEBHOOK_SECRET"] = secrets.token_hex(16)
         with step("Create the trigger, the actions and the pipeline"):
@@ -86,20 +87,21 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="emptied at start (default: %(default)s)")
     parser.add_argument("--wrong-secret", action="store_true", help="sign with another secret: the demo must fail")
     parser.add_argument("--stop-worker", action="store_true", help="freeze the worker first: the demo must fail")
     return parser.parse_args()
 
 
 @contextlib.contextmanager
-def _stack(directory_port: int) -> Iterator[dict[str, Any]]:
+def _stack(data_dir: Path, directory_port: int) -> Iterator[dict[str, Any]]:
     """`latchflow dev` on a data dir of its own, until the demo is over."""
-    ready_file = DATA_DIR / "ready.json"
-    log = DATA_DIR / "dev.log"
+    ready_file = data_dir / "ready.json"
+    log = data_dir / "dev.log"
     allowed = ",".join(part for part in (os.environ.get("HTTP_EGRESS_ALLOW"), f"127.0.0.1:{directory_port}") if part)
     with step("Start the stack: Temporal, PostgreSQL, API, worker, SMTP sink"), log.open("wb") as output:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("latchflow"), "dev", "--data-dir", DATA_DIR, "--ready-file", ready_file],
+            [Path(sys.executable).with_name("latchflow"), "dev", "--data-dir", data_dir, "--ready-file", ready_file],
             cwd=ROOT,
             env={**os.environ, "HTTP_EGRESS_ALLOW": allowed},
             stdout=output,
@@ -181,13 +183,13 @@ def _watch(api: httpx2.Client, event_id: str) -> dict[str, Any]:
 
 
 def _lines(event: dict[str, Any]) -> Iterator[str]:
-    yield f"event {event['status']}"
     for run in event["runs"]:
         for invocation in run["invocations"]:
             if invocation["status"] != "PENDING":
                 where = f"{run['pipelineName']} / {invocation['stepName']}"
                 attempts = [f"attempt {attempt['number']} on {attempt['worker']}" for attempt in invocation["attempts"]]
                 yield f"{where:<24} {invocation['status']:<10} {', '.join(attempts)}"
+    yield f"event {event['status']}"
 
 
 def _mail(sink_url: str, note: str) -> dict[str, Any]:
@@ -218,7 +220,13 @@ def _show_history(api: httpx2.Client, event_id: str) -> None:
     steps = [item for item in items if item["type"] in {"ActivityTaskCompleted", "WorkflowExecutionCompleted"}]
     console.print(f"  {len(items)} entries; the results among them:")
     for item in steps:
-        console.print(f"  {item['time']}  {item['type']:<28} {json.dumps(item['attributes'].get('result'))[:100]}")
+        console.print(f"  {item['time']}  {item['type']:<26} {_result(item)}", markup=False)
+
+
+def _result(item: dict[str, Any]) -> str:
+    result = item["attributes"]["result"][0]
+    text = json.dumps(result.get("output")) if isinstance(result, dict) else str(result)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
 def _show_audit(api: httpx2.Client, event_id: str) -> None:
@@ -226,20 +234,19 @@ def _show_audit(api: httpx2.Client, event_id: str) -> None:
     phases = [item["phase"] for item in items if item["kind"] == "action"]
     if phases.count("STARTED") != 2 or phases.count("SUCCEEDED") != 2:
         raise DemoError(f"the audit trail is not complete: {phases}")
-    table = Table(box=None, pad_edge=False)
-    for column in ("seq", "time", "kind", "phase", "capability", "attempt", "detail"):
-        table.add_column(column)
     for item in items:
-        table.add_row(
-            str(item["seq"]),
-            item["timestamp"][11:23],
-            item["kind"],
-            item["phase"] or "",
-            item["capabilityKey"] or "",
-            str(item["attempt"] or ""),
-            json.dumps({key: value for key, value in item["detail"].items() if key != "codeHash"}),
+        attempt = f"attempt {item['attempt']}" if item["attempt"] else ""
+        facts = {name: value for name, value in item["detail"].items() if name != "codeHash" and value}
+        console.print(
+            f"  {item['seq']:>3}  {item['timestamp'][11:23]}  {item['kind']:<8} {item['phase'] or '':<10}"
+            f" {item['capabilityKey'] or '':<13} {attempt:<10} "
+            + ", ".join(f"{name} {_plain(value)}" for name, value in facts.items()),
+            markup=False,
         )
-    console.print(table)
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _get(api: httpx2.Client, path: str) -> dict[str, Any]:

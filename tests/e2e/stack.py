@@ -23,15 +23,14 @@ class Stack:
     """A running stack and an admin's client of its API."""
 
     def __init__(self, folder: Path, *options: str, **env: str) -> None:
-        self.dev = DevProcess(
-            folder,
-            *options,
-            LATCHFLOW_HOME=str(ROOT),
-            PLUGINS_PATH=str(PLUGINS),
-            PLUGIN_AUTO_ENABLE="true",
-            LATCHFLOW_WORKFLOW_SANDBOX="true",
+        environment: dict[str, Any] = {
+            "LATCHFLOW_HOME": str(ROOT),
+            "PLUGINS_PATH": str(PLUGINS),
+            "PLUGIN_AUTO_ENABLE": "true",
+            "LATCHFLOW_WORKFLOW_SANDBOX": "true",
             **env,
-        )
+        }
+        self.dev = DevProcess(folder, *options, **environment)
         self.trace = folder / "trace.txt"
         try:
             self.ready = self.dev.until_ready()

@@ -1,0 +1,57 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.postgres import TestDatabase
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "test:" + "A" * 43 + "="
+
+
+def worker(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "worker.py"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "LATCHFLOW_LOG_FORMAT": "console", **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    lines = [line for line in done.stderr.splitlines() if line.startswith("latchflow: ")]
+
+    assert done.returncode == 1
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_worker_without_a_key_says_how_to_make_one() -> None:
+    assert_one_line(worker(), "ENCRYPTION_KEY is not set", "latchflow keys generate")
+
+
+def test_worker_with_a_malformed_key_does_not_quote_it() -> None:
+    done = worker(ENCRYPTION_KEY="k:notbase64!")
+
+    assert_one_line(done, "Key 1 of ENCRYPTION_KEY is no base64")
+    assert "notbase64" not in done.stderr
+
+
+def test_worker_without_a_database_says_which_setting_to_mend() -> None:
+    url = "postgresql://app:secret@127.0.0.1:1/latchflow"
+
+    done = worker(ENCRYPTION_KEY=KEY, DATABASE_URL=url)
+
+    assert_one_line(done, "DATABASE_URL cannot be used")
+    assert "secret" not in done.stderr
+    assert_one_line(worker(ENCRYPTION_KEY=KEY), "DATABASE_URL is not set")
+
+
+def test_worker_without_temporal_says_which_setting_to_mend(database: TestDatabase) -> None:
+    done = worker(ENCRYPTION_KEY=KEY, DATABASE_URL=database.url, TEMPORAL_ADDRESS="127.0.0.1:1")
+
+    assert_one_line(done, "Temporal at 127.0.0.1:1 cannot be reached", "TEMPORAL_ADDRESS")
