@@ -223,10 +223,14 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
                     next_attempt_at = %(next)s::timestamptz,
                     ended_at = CASE WHEN %(terminal)s THEN clock_timestamp() END
                 FROM ended WHERE invocations.id = ended.invocation_id AND invocations.ended_at IS NULL
+            ), decided AS MATERIALIZED (
+                -- Before the entry takes its number: the winner's must be the smaller one.
+                SELECT count(*) > 0 AS is_ending FROM ended
             )
             INSERT INTO audit_entries ({_AUDIT_COLUMNS})
-            SELECT 'action', CASE WHEN EXISTS (SELECT FROM ended) THEN %(phase)s ELSE 'LATE' END, %(plugin)s, %(key)s,
+            SELECT 'action', CASE WHEN is_ending THEN %(phase)s ELSE 'LATE' END, %(plugin)s, %(key)s,
                    %(trigger)s, %(event)s, %(action)s, %(invocation)s, %(number)s, NULL, %(detail)s
+            FROM decided
             RETURNING phase
             """,
             {
