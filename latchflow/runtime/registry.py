@@ -78,13 +78,14 @@ class Registry:
         return cls.of(getattr(load_package(source), "plugin", None), source, granted_scopes)
 
     @classmethod
-    def of(cls, bound: Plugin, source: PluginSource, granted_scopes: frozenset[str]) -> "Registry":
+    def of(cls, bound: Plugin | None, source: PluginSource, granted_scopes: frozenset[str]) -> "Registry":
         """What a plugin's package bound.
 
         Raises:
             ContractError: It breaks the contract.
         """
         contract_of(bound, scopes=source.scopes)
+        assert bound is not None  # noqa: S101 - the contract says so
         plugin = LoadedPlugin(
             name=source.name,
             version=source.version,
