@@ -260,14 +260,14 @@ async def test_a_wrong_type_in_a_plugins_own_error_still_gives_its_attempt_an_en
 
 
 async def test_an_error_without_a_readable_text_still_gives_its_attempt_an_ending(run: Run) -> None:
-    class Mute(Exception):
+    class MuteError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
     async def action(call: ActionCall[Any]) -> NoReturn:
-        raise Mute
+        raise MuteError
 
-    assert failed(await run(action)).error_type == "Mute"
+    assert failed(await run(action)).error_type == "MuteError"
 
 
 async def test_an_action_that_takes_too_long_is_cancelled_and_timed_out(run: Run) -> None:
@@ -335,7 +335,7 @@ async def test_an_output_over_four_mebibytes_fails_for_good(run: Run) -> None:
 @pytest.mark.parametrize(
     "raise_or_return",
     [
-        lambda text: ValueError(text),
+        ValueError,
         lambda text: Retry(reason=text),
         lambda text: PermanentFailure(text, error_type=text),
         lambda text: ServiceError("fatal", text),

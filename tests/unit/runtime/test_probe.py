@@ -61,7 +61,8 @@ async def test_a_plugin_that_hangs_at_import_is_given_up(tmp_path: Path) -> None
 
 
 async def test_a_child_that_an_import_leaves_behind_is_ended_with_it(tmp_path: Path) -> None:
-    code = f"import os, time\nif not (pid := os.fork()):\n    time.sleep(60)\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(pid))"
+    note = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(pid))"
+    code = f"import os, time\nif not (pid := os.fork()):\n    time.sleep(60)\n{note}"
     source = read_source(write_plugin(tmp_path, code=code))
     with pytest.raises(ContractError):
         await check(source, limit_seconds=3)
