@@ -15,6 +15,7 @@ from activities.heartbeat import Beat, beating
 from latchflow import expressions, plan
 from latchflow.crypto import Keyring
 from latchflow.errors import LatchflowError, UnavailableError
+from latchflow.masking import readable
 from latchflow.model import ActionTask, AuditKind, InvocationStatus, Outcome, Phase
 from latchflow.names import EXECUTE_ACTION, NOT_HERE
 from latchflow.runtime.guard import Backends, Grant, GuardedServices, ServiceCall
@@ -287,4 +288,5 @@ def _is_wanted(when: str, variables: Mapping[str, Any]) -> tuple[bool, Failure |
 
 
 def _fault(error: LatchflowError) -> Failure:
-    return Failure(error_type=error.code, message=error.message, is_retryable=False)
+    # The message may quote data of the event, which may hold anything.
+    return Failure(error_type=error.code, message=readable(error.message), is_retryable=False)

@@ -124,7 +124,7 @@ def backoff_seconds(attempt: int, policy: RetryPolicy) -> float:
     """How long Temporal waits after its attempt with this number (from 1), unless the plugin asked for another time."""
     exponent = min(attempt - 1, 64)  # beyond that every policy has reached its cap
     interval = policy.initial_interval_seconds * policy.backoff_coefficient**exponent
-    return min(interval, policy.maximum_interval_seconds)
+    return min(interval, max(policy.maximum_interval_seconds, policy.initial_interval_seconds))
 
 
 def _planned(run_id: UUID, step: StepInForce) -> PlannedStep:

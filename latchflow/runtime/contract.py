@@ -1,6 +1,7 @@
 """What a plugin contributes, as plain data: checked when it is enabled, stored, and all that the API validates by."""
 
 import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
@@ -112,7 +113,7 @@ def _check_arity(where: str, function: object, count: int, shape: str) -> None:
         raise ContractError(f"{where}: {function!r} cannot be called")
     try:
         inspect.signature(function).bind(*[None] * count)
-    except TypeError:
+    except (TypeError, ValueError):  # the latter of a built-in function that shows no signature
         code = getattr(function, "__code__", None)
         place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
         raise ContractError(f"{where}: the function must take {shape}{place}") from None
@@ -122,10 +123,13 @@ def _checked_schema(where: str, config_schema: object) -> dict[str, Any]:
     is_model = isinstance(config_schema, type) and issubclass(config_schema, BaseModel)
     if not (is_model or isinstance(config_schema, Mapping)):
         raise ContractError(f"{where}: config_schema is neither a JSON Schema (dict) nor a Pydantic model")
-    schema = schema_of(cast("ConfigSchema", config_schema))
     try:
+        schema = schema_of(cast("ConfigSchema", config_schema))
+        schema = json.loads(json.dumps(schema, allow_nan=False))  # it is stored and sent; what cannot be is found here
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         place = "/".join(str(part) for part in error.absolute_path)
         raise ContractError(f"{where}: config_schema/{place}: {error.message}") from None
-    return schema
+    except Exception as error:  # Pydantic asks the model's own code
+        raise ContractError(f"{where}: config_schema gives no JSON Schema: {error}") from None
+    return cast("dict[str, Any]", schema)

@@ -6,9 +6,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from latchflow.masking import mask, strings_in
+from latchflow.masking import mask, readable
 from latchflow.runtime.configs import config_of, secrets_of
+from latchflow.runtime.loops import is_being_cancelled
 from latchflow.runtime.registry import LoadedInbound
+from latchflow.runtime.secret_fields import secret_strings
 from latchflow.sdk import Emit, InboundRequest, Reject
 
 _LIMIT_SECONDS = 10.0
@@ -31,10 +33,10 @@ async def read_request(
     try:
         async with asyncio.timeout(_LIMIT_SECONDS):
             answer = await trigger.plugin.loop.call(trigger.capability.function, details, config_of(trigger, config))
-    except asyncio.CancelledError:
-        raise
     except BaseException as error:  # a plugin may raise anything; the API must live on
-        message = mask(f"{type(error).__name__}: {error}", strings_in(list(secrets.values())))
+        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+            raise
+        message = readable(mask(f"{type(error).__name__}: {error}", secret_strings(trigger.schema, config)))
         raise InboundError(message) from None
     if isinstance(answer, Emit):
         return (answer,)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from latchflow.masking import readable, readable_json
 from latchflow.model import InvocationStatus, Outcome, Phase
 from latchflow.store.database import Connection
 
@@ -207,14 +208,14 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
     row = await (
         await connection.execute(
             f"""
-            WITH locked AS (  -- first the invocation, then its attempts, as everyone does: no deadlock
+            WITH held AS (
+                -- First the invocation, then its attempts, as a claim and the closing do: else they could deadlock.
                 SELECT id FROM invocations WHERE id = %(invocation)s FOR UPDATE
             ), ended AS (
                 UPDATE attempts SET phase = %(phase)s, is_lost = %(lost)s, ended_at = clock_timestamp(),
                                     error = %(error)s, progress = %(progress)s
-                FROM locked
-                WHERE invocation_id = locked.id AND workflow_run_id = %(run)s AND activity_id = %(activity)s
-                  AND temporal_attempt = %(attempt)s AND phase = 'STARTED'
+                WHERE workflow_run_id = %(run)s AND activity_id = %(activity)s AND temporal_attempt = %(attempt)s
+                  AND phase = 'STARTED' AND invocation_id = (SELECT id FROM held)
                 RETURNING invocation_id
             ), moved AS (
                 UPDATE invocations
@@ -222,17 +223,21 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
                     next_attempt_at = %(next)s::timestamptz,
                     ended_at = CASE WHEN %(terminal)s THEN clock_timestamp() END
                 FROM ended WHERE invocations.id = ended.invocation_id AND invocations.ended_at IS NULL
+            ), decided AS MATERIALIZED (
+                -- Before the entry takes its number: the winner's must be the smaller one.
+                SELECT count(*) > 0 AS is_ending FROM ended
             )
             INSERT INTO audit_entries ({_AUDIT_COLUMNS})
-            SELECT 'action', CASE WHEN EXISTS (SELECT FROM ended) THEN %(phase)s ELSE 'LATE' END, %(plugin)s, %(key)s,
+            SELECT 'action', CASE WHEN is_ending THEN %(phase)s ELSE 'LATE' END, %(plugin)s, %(key)s,
                    %(trigger)s, %(event)s, %(action)s, %(invocation)s, %(number)s, NULL, %(detail)s
+            FROM decided
             RETURNING phase
             """,
             {
                 "phase": ending.phase,
                 "lost": ending.is_lost,
-                "error": Jsonb(ending.error) if ending.error is not None else None,
-                "progress": Jsonb(ending.progress) if ending.progress is not None else None,
+                "error": Jsonb(readable_json(ending.error)) if ending.error is not None else None,
+                "progress": Jsonb(readable_json(ending.progress)) if ending.progress is not None else None,
                 "run": key.workflow_run_id,
                 "activity": key.activity_id,
                 "attempt": key.temporal_attempt,
@@ -247,7 +252,7 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
                 "action": task.action_id,
                 "invocation": task.invocation_id,
                 "number": number,
-                "detail": Jsonb({"errorType": ending.error["type"]} if ending.error else {}),
+                "detail": Jsonb(readable_json({"errorType": ending.error["type"]}) if ending.error else {}),
             },
         )
     ).fetchone()
@@ -265,8 +270,9 @@ async def skip(connection: Connection, task: Task, reason: str) -> bool:
 async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
     """End an invocation outside of any attempt, with an audit entry; False when it had ended already."""
     error = None
+    reason = readable(outcome.reason) if outcome.reason is not None else None
     if outcome.status is not InvocationStatus.SKIPPED:
-        error = {"type": outcome.status.value, "message": outcome.reason or ""}
+        error = {"type": outcome.status.value, "message": reason or ""}
     row = await (
         await connection.execute(
             f"""
@@ -286,7 +292,7 @@ async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
             """,
             {
                 "status": outcome.status,
-                "reason": outcome.reason,
+                "reason": reason,
                 "error": Jsonb(error) if error is not None else None,
                 "id": outcome.invocation_id,
             },

@@ -1,6 +1,6 @@
 """Rows of an event's way: opening it, confirming its start, closing it. Decisions stand in `latchflow.plan`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -212,16 +212,19 @@ async def confirm_start(connection: Connection, event_id: UUID) -> None:
     )
 
 
-async def unstarted(connection: Connection, *, older_than_seconds: float, limit: int) -> list[Manifest]:
+async def unstarted(
+    connection: Connection, *, older_than_seconds: float, limit: int, leaving_out: Collection[UUID] = ()
+) -> list[Manifest]:
     """Events whose start nobody confirmed, the oldest first."""
     rows = await (
         await connection.execute(
             """
             SELECT manifest FROM events
             WHERE start_confirmed_at IS NULL AND closed_at IS NULL AND fired_at < now() - make_interval(secs => %s)
+              AND id <> ALL (%s::uuid[])
             ORDER BY fired_at LIMIT %s
             """,
-            (older_than_seconds, limit),
+            (older_than_seconds, list(leaving_out), limit),
         )
     ).fetchall()
     return [_MANIFEST.validate_python(row["manifest"]) for row in rows]

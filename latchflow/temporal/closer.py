@@ -14,7 +14,6 @@ from latchflow.temporal.closing import close_event
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 _BATCH = 200
-_STUCK_AFTER_ATTEMPTS = 3
 
 _ENDED = {
     WorkflowExecutionStatus.TERMINATED: "its workflow was terminated",
@@ -30,9 +29,10 @@ log = structlog.get_logger(__name__)
 class Closer:
     """Closes events whose workflow is over or gone, and marks those whose workflow task keeps failing."""
 
-    def __init__(self, database: Database, client: Client) -> None:
+    def __init__(self, database: Database, client: Client, *, stuck_after_attempts: int = 3) -> None:
         self._database = database
         self._client = client
+        self._stuck_after_attempts = stuck_after_attempts
 
     async def run_once(self) -> int:
         """Look at the open events that are due and have been silent for a minute.
@@ -71,10 +71,9 @@ class Closer:
         if description.status in _ENDED:
             return _ENDED[description.status]
         async with self._database.connection() as connection:
-            await silence.look_later(connection, event.id, is_stuck=_is_stuck(description))
+            await silence.look_later(connection, event.id, is_stuck=self._is_stuck(description))
         return None
 
-
-def _is_stuck(description: WorkflowExecutionDescription) -> bool:
-    task = description.raw_description.pending_workflow_task
-    return task is not None and task.attempt >= _STUCK_AFTER_ATTEMPTS
+    def _is_stuck(self, description: WorkflowExecutionDescription) -> bool:
+        task = description.raw_description.pending_workflow_task
+        return task is not None and task.attempt >= self._stuck_after_attempts

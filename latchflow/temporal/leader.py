@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import structlog
 
-_RETRY_SECONDS = 5.0
-
 log = structlog.get_logger(__name__)
 
 
@@ -17,9 +15,10 @@ class Leader:
     The lock belongs to a connection of its own: when that breaks, the lock is free, so the chores stop with it.
     """
 
-    def __init__(self, url: str, *, lock_id: int) -> None:
+    def __init__(self, url: str, *, lock_id: int, retry_seconds: float = 5.0) -> None:
         self._url = url
         self._lock_id = lock_id
+        self._retry_seconds = retry_seconds
 
     async def run(self, chores: Callable[[], Awaitable[None]]) -> None:
         """Become the leader again and again, and run the chores while it lasts; ends by cancellation only."""
@@ -30,7 +29,7 @@ class Leader:
                 log.warning("leadership lost", reason=str(error).splitlines()[0] if str(error) else "")
             except Exception:
                 log.exception("a chore failed; it will be started again")
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(self._retry_seconds)
 
     async def _lead(self, chores: Callable[[], Awaitable[None]]) -> None:
         connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5)
@@ -49,7 +48,7 @@ class Leader:
     async def _watch(self, connection: psycopg.AsyncConnection) -> None:
         while True:
             await connection.execute("SELECT 1")
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(self._retry_seconds)
 
 
 async def _as_coroutine(chores: Callable[[], Awaitable[None]]) -> None:
