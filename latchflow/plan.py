@@ -146,8 +146,6 @@ def _planned(run_id: UUID, step: StepInForce) -> PlannedStep:
         capability_key=step.capability_key,
         kind=step.kind,
         on_failure=step.on_failure,
-        when=step.when,
-        input=step.input,
         is_inline=step.is_inline,
         timeout_seconds=step.timeout_seconds or step.action_timeout_seconds or PlannedStep.timeout_seconds,
         retry_policy=RetryPolicy(**policy),

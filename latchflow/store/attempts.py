@@ -48,6 +48,8 @@ class Task:
     status: InvocationStatus
     ended_at: datetime | None
     output_sealed: bytes | None
+    when: str | None
+    input_template: Mapping[str, Any] | None
     input_sealed: bytes | None
     skipped_reason: str | None
     error: Mapping[str, Any] | None
@@ -109,7 +111,8 @@ async def load(connection: Connection, invocation_id: UUID) -> Task | None:
         await connection.execute(
             """
             SELECT i.id AS invocation_id, i.event_id, e.trigger_id, e.trigger_name, i.plugin, i.capability_key,
-                   i.action_id, i.status, i.ended_at, i.output_sealed, i.input_sealed, i.skipped_reason, i.error,
+                   i.action_id, i.status, i.ended_at, i.output_sealed, i.when_expression AS "when", i.input_template,
+                   i.input_sealed, i.skipped_reason, i.error,
                    v.config_sealed, e.context_sealed, e.metadata, e.invoker, e.fired_at, e.scheduled_for
             FROM invocations i JOIN events e ON e.id = i.event_id
             JOIN action_versions v ON v.action_id = i.action_id AND v.version = i.action_version
@@ -317,6 +320,24 @@ async def end_open_attempts(connection: Connection, invocation_ids: list[UUID], 
         FROM ended JOIN invocations i ON i.id = ended.invocation_id JOIN events e ON e.id = i.event_id
         """,
         {"ids": invocation_ids, "reason": reason},
+    )
+
+
+async def mark_unrouted(connection: Connection, invocation_id: UUID) -> None:
+    """An invocation waits for a worker that has its capability; audited once, until a worker claims it."""
+    await connection.execute(
+        f"""
+        WITH marked AS (
+            UPDATE invocations SET status = 'UNROUTED'
+            WHERE id = %s AND ended_at IS NULL AND status <> 'UNROUTED'
+            RETURNING *
+        )
+        INSERT INTO audit_entries ({_AUDIT_COLUMNS})
+        SELECT 'action', 'UNROUTED', plugin, capability_key, e.trigger_id, event_id, action_id, marked.id,
+               NULL, NULL, '{{}}'
+        FROM marked JOIN events e ON e.id = marked.event_id
+        """,
+        (invocation_id,),
     )
 
 

@@ -45,9 +45,14 @@ class KnownKey:
 
 @dataclass(frozen=True, kw_only=True)
 class NewEvent:
-    """An event to open; closed at once when its manifest owes nothing."""
+    """An event to open; closed at once when its manifest owes nothing.
+
+    Attributes:
+        pipelines: What the manifest was made of, in the same order.
+    """
 
     manifest: Manifest
+    pipelines: Sequence[PipelineInForce]
     fired_at: datetime
     scheduled_for: datetime | None
     metadata: dict[str, Any]
@@ -159,10 +164,11 @@ async def insert_event(connection: Connection, event: NewEvent) -> None:
         ),
     )
     if is_owed:
-        await _insert_runs(connection, manifest)
+        await _insert_runs(connection, event)
 
 
-async def _insert_runs(connection: Connection, manifest: Manifest) -> None:
+async def _insert_runs(connection: Connection, event: NewEvent) -> None:
+    manifest = event.manifest
     async with connection.cursor() as cursor:
         await cursor.executemany(
             """
@@ -177,8 +183,8 @@ async def _insert_runs(connection: Connection, manifest: Manifest) -> None:
         await cursor.executemany(
             """
             INSERT INTO invocations (id, event_id, run_id, step_id, step_name, ordinal, kind, action_id, action_version,
-                                     plugin, capability_key, status)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
+                                     plugin, capability_key, when_expression, input_template, status)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
             """,
             [
                 (
@@ -193,9 +199,11 @@ async def _insert_runs(connection: Connection, manifest: Manifest) -> None:
                     step.action_version,
                     step.plugin,
                     step.capability_key,
+                    source.when,
+                    Jsonb(source.input) if source.input is not None else None,
                 )
-                for run in manifest.runs
-                for ordinal, step in enumerate(run.steps)
+                for run, pipeline in zip(manifest.runs, event.pipelines, strict=True)
+                for ordinal, (step, source) in enumerate(zip(run.steps, pipeline.steps, strict=True))
             ],
         )
 
@@ -209,6 +217,9 @@ async def confirm_start(connection: Connection, event_id: UUID) -> None:
         WHERE id = %s AND start_confirmed_at IS NULL
         """,
         (event_id,),
+    )
+    await connection.execute(
+        "UPDATE runs SET status = 'RUNNING' WHERE event_id = %s AND status = 'PENDING'", (event_id,)
     )
 
 
@@ -281,6 +292,19 @@ async def status_of(connection: Connection, event_id: UUID) -> EventStatus | Non
     """The status of an event, None when there is none with this id."""
     row = await (await connection.execute("SELECT status FROM events WHERE id = %s", (event_id,))).fetchone()
     return EventStatus(row["status"]) if row else None
+
+
+async def count_unrouted(connection: Connection) -> int:
+    """Invocations that wait for a worker with their capability; counted up to ten thousand."""
+    row = await (
+        await connection.execute(
+            """
+            SELECT count(*) AS number
+            FROM (SELECT FROM invocations WHERE status = 'UNROUTED' LIMIT 10000) AS waiting
+            """
+        )
+    ).fetchone()
+    return int(row["number"]) if row else 0
 
 
 async def count_unstarted(connection: Connection) -> int:

@@ -36,4 +36,7 @@ async def _every(seconds: float, name: str, chore: Callable[[], Awaitable[object
         except (RPCError, RuntimeError, UnavailableError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             log.warning("a chore has to wait", chore=name, reason=reason)
+        except Exception:
+            # One chore's fault must not stop the others.
+            log.exception("a chore failed, it will be tried again", chore=name)
         await asyncio.sleep(seconds)

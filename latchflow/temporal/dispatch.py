@@ -21,6 +21,7 @@ from latchflow.names import event_id_of_key
 from latchflow.store import audit, events, places
 from latchflow.store.database import Connection, Database
 from latchflow.store.events import FiringTrigger, NewEvent
+from latchflow.temporal.closing import close_event
 from latchflow.temporal.starting import Starter
 
 MAX_CONTEXT_BYTES = 512 * 1024
@@ -154,7 +155,7 @@ class Dispatcher:
                 accepted = Accepted(event_id=known.event_id, is_duplicate=True)
                 if firing.body_hash is not None and known.body_hash not in (None, firing.body_hash):
                     await _record(connection, trigger, firing, Phase.REJECTED, known.event_id, "key reused")
-                    message = "This Idempotency-Key came before with another body. Use a new key for a new request."
+                    message = "This dedupe key came before with another body. Use a new key for a new request."
                     return accepted, None, ConflictError(message)
                 await _record(connection, trigger, firing, Phase.DUPLICATE, known.event_id)
                 return accepted, None, None
@@ -162,6 +163,7 @@ class Dispatcher:
         manifest = plan.manifest(event_id, trigger.id, trigger.name, pipelines)
         event = NewEvent(
             manifest=manifest,
+            pipelines=pipelines,
             fired_at=trigger.now,
             scheduled_for=firing.scheduled_for,
             metadata=dict(firing.metadata),
@@ -179,10 +181,30 @@ class Dispatcher:
             async with self._database.connection() as connection:
                 await events.confirm_start(connection, manifest.event_id)
         except (RPCError, RuntimeError, UnavailableError) as error:
+            if _is_final(error):
+                return await self._give_up(manifest, error)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             log.warning("event not started yet, it will be tried again", event_id=str(manifest.event_id), reason=reason)
             return "away" if _is_away(error) else "refused"
         return "started"
+
+    async def _give_up(self, manifest: Manifest, error: Exception) -> _Answer:
+        """Temporal will never take this workflow, whoever asks: the event ends, and says why."""
+        reason = f"Temporal refuses its workflow: {error}. Make the pipelines of the trigger smaller."
+        try:
+            await close_event(self._database, manifest.event_id, outcomes={}, closed_by="dispatch", reason=reason)
+        except UnavailableError:
+            return "away"
+        log.error("event closed, Temporal refuses it", event_id=str(manifest.event_id), reason=str(error))
+        return "refused"
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the refusal is about this workflow itself: its input is larger than Temporal takes."""
+    if not isinstance(error, RPCError):
+        return False
+    is_too_large = error.status is RPCStatusCode.RESOURCE_EXHAUSTED and "larger than max" in error.message
+    return error.status is RPCStatusCode.INVALID_ARGUMENT or is_too_large
 
 
 def _is_away(error: Exception) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import structlog
 
+_ANSWER_SECONDS = 10.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -38,16 +40,21 @@ class Leader:
             if row is None or not row[0]:
                 return
             log.info("leading the chores")
-            async with asyncio.TaskGroup() as group:
-                work = group.create_task(_as_coroutine(chores))
-                watch = group.create_task(self._watch(connection))
-                await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
-                work.cancel()
-                watch.cancel()
+            tasks = {asyncio.create_task(_as_coroutine(chores)), asyncio.create_task(self._watch(connection))}
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+            for task in done:
+                task.result()
 
     async def _watch(self, connection: psycopg.AsyncConnection) -> None:
+        """Raise as soon as the lock's connection is broken, or does not answer."""
         while True:
-            await connection.execute("SELECT 1")
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await connection.execute("SELECT 1")
             await asyncio.sleep(self._retry_seconds)
 
 

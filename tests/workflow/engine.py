@@ -14,6 +14,7 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.actions import ActionActivities
 from activities.events import EventActivities
+from latchflow import expressions
 from latchflow.names import TASK_QUEUE, event_workflow_id
 from latchflow.runtime.guard import Backends
 from latchflow.runtime.registry import Registry
@@ -67,6 +68,16 @@ class NoServices:
 
     async def request(self, request: HttpRequest) -> HttpResponse:
         raise AssertionError("nobody sends here")
+
+
+class InProcess:
+    """Evaluates here; how a worker bounds it has tests of its own."""
+
+    async def evaluate(self, source: str, variables: Mapping[str, Any]) -> Any:
+        return expressions.evaluate(source, variables)
+
+    async def evaluate_template(self, value: Any, variables: Mapping[str, Any]) -> Any:
+        return expressions.evaluate_template(value, variables)
 
 
 class Actions:
@@ -154,6 +165,7 @@ class Engine:
         self.deployment = deployment
         self.client = client
         self.actions = Actions()
+        self.evaluator = InProcess()
         self.dispatcher = Dispatcher(deployment.database, deployment.keyring, WorkflowStarter(client))
         self.closer = Closer(deployment.database, client)
 
@@ -164,6 +176,7 @@ class Engine:
             keyring=self.deployment.keyring,
             registry=registry or self.actions.registry,
             backends=Backends(email=NoServices(), http=NoServices()),
+            evaluator=self.evaluator,
             worker="worker@test",
         )
 

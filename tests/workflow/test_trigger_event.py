@@ -263,9 +263,10 @@ async def test_a_worker_without_the_capability_uses_up_no_attempt(engine: Engine
         async with asyncio.timeout(10):
             while await _last_failure(engine, event_id) != (NOT_HERE, True):
                 await asyncio.sleep(0.02)
+        assert await engine.deployment.statuses(event_id) == {"one": "UNROUTED"}
     async with engine.worker():
         assert await engine.finish(event_id) == "SUCCEEDED"
-    assert await engine.deployment.phases(event_id, "one") == ["STARTED", "SUCCEEDED"]
+    assert await engine.deployment.phases(event_id, "one") == ["UNROUTED", "STARTED", "SUCCEEDED"]
     assert [call.invocation.attempt for call in engine.actions.calls] == [1]
 
 
@@ -285,7 +286,7 @@ async def test_an_expression_that_cannot_be_evaluated_fails_its_step_for_good_an
 
     assert status == "FAILED"
     assert failed["status"] == "FAILED_PERMANENT"
-    assert failed["error"]["type"] == "expression"
+    assert failed["error"]["type"] == "ExpressionError"
     assert "event.context.missing" in failed["error"]["message"]
     assert await engine.deployment.phases(event_id, "one") == ["STARTED", "FAILED_PERMANENT"]
     assert engine.actions.calls == []

@@ -234,6 +234,23 @@ async def test_events_that_temporal_refuses_keep_no_other_from_starting(
     assert starts.started == waiting[40:]
 
 
+async def test_an_event_that_temporal_will_never_take_ends_failed_with_the_reason(
+    deployment: Deployment, dispatcher: Dispatcher, starts: Starts
+) -> None:
+    starts.failure = RPCError("Blob data size exceeds limit.", RPCStatusCode.INVALID_ARGUMENT, b"")
+    trigger_id = await deployment.define(_STEPS)
+
+    event_id = (await dispatcher.dispatch(Firing(trigger_id=trigger_id, context={}))).event_id
+    await dispatcher.close()
+
+    event = await deployment.event(event_id)
+    assert (event["status"], event["closed_by"]) == ("FAILED", "dispatch")
+    assert "Blob data size exceeds limit" in event["closed_reason"]
+    await deployment.check_accounts(event_id)
+    starts.failure = None
+    assert await dispatcher.drain(older_than_seconds=-1) == 0
+
+
 async def test_a_start_that_was_confirmed_late_does_not_open_a_closed_event(
     deployment: Deployment, dispatcher: Dispatcher, starts: Starts
 ) -> None:
