@@ -211,14 +211,14 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
     row = await (
         await connection.execute(
             f"""
-            WITH held AS (
-                -- First the invocation, then its attempts, as a claim and the closing do: else they could deadlock.
+            WITH locked AS (  -- first the invocation, then its attempts, as everyone does: no deadlock
                 SELECT id FROM invocations WHERE id = %(invocation)s FOR UPDATE
             ), ended AS (
                 UPDATE attempts SET phase = %(phase)s, is_lost = %(lost)s, ended_at = clock_timestamp(),
                                     error = %(error)s, progress = %(progress)s
-                WHERE workflow_run_id = %(run)s AND activity_id = %(activity)s AND temporal_attempt = %(attempt)s
-                  AND phase = 'STARTED' AND invocation_id = (SELECT id FROM held)
+                FROM locked
+                WHERE invocation_id = locked.id AND workflow_run_id = %(run)s AND activity_id = %(activity)s
+                  AND temporal_attempt = %(attempt)s AND phase = 'STARTED'
                 RETURNING invocation_id
             ), moved AS (
                 UPDATE invocations
