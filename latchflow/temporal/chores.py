@@ -11,6 +11,7 @@ from latchflow.store import upkeep
 from latchflow.store.database import Database
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
+from latchflow.temporal.leader import stop_if_cancelled
 
 LEADER_LOCK_ID = 0x1A7C4F11  # any constant that no other lock of the deployment's database uses
 
@@ -39,4 +40,5 @@ async def _every(seconds: float, name: str, chore: Callable[[], Awaitable[object
         except Exception:
             # One chore's fault must not stop the others.
             log.exception("a chore failed, it will be tried again", chore=name)
+        stop_if_cancelled()
         await asyncio.sleep(seconds)

@@ -31,6 +31,7 @@ class Leader:
                 log.warning("leadership lost", reason=str(error).splitlines()[0] if str(error) else "")
             except Exception:
                 log.exception("a chore failed; it will be started again")
+            stop_if_cancelled()
             await asyncio.sleep(self._retry_seconds)
 
     async def _lead(self, chores: Callable[[], Awaitable[None]]) -> None:
@@ -39,6 +40,7 @@ class Leader:
             row = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", (self._lock_id,))).fetchone()
             if row is None or not row[0]:
                 return
+            stop_if_cancelled()
             log.info("leading the chores")
             tasks = {asyncio.create_task(_as_coroutine(chores)), asyncio.create_task(self._watch(connection))}
             try:
@@ -55,7 +57,19 @@ class Leader:
         while True:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await connection.execute("SELECT 1")
+            stop_if_cancelled()
             await asyncio.sleep(self._retry_seconds)
+
+
+def stop_if_cancelled() -> None:
+    """Raise a cancellation of the running task that a library dropped.
+
+    Before Python 3.12, ``asyncio.wait_for``, which psycopg uses, drops one that comes together with its result. A
+    loop that never ends would go on, and whoever cancelled it wait for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _as_coroutine(chores: Callable[[], Awaitable[None]]) -> None:

@@ -1,9 +1,6 @@
-"""Migrations, the rights of the application's role, and the lock that makes one process the leader."""
+"""Migrations, and the rights of the application's role."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import psycopg
@@ -12,11 +9,8 @@ import pytest
 from latchflow.settings import Settings
 from latchflow.store import processes, upkeep
 from latchflow.store.migrate import upgrade
-from latchflow.temporal.leader import Leader
 from tests.support.execution import Deployment
 from tests.support.postgres import Server, TestDatabase
-
-_LOCK_ID = 4711
 
 
 def _settings(database: TestDatabase) -> Settings:
@@ -116,90 +110,3 @@ async def test_a_process_is_alive_while_it_reports_and_gone_when_it_says_so(depl
         await processes.report(connection, process_id=process_id, role="worker", host="h", pid=1, version="1")
         await processes.forget(connection, process_id)
         assert await processes.alive(connection) == []
-
-
-class _Chores:
-    """Chores that tell who leads."""
-
-    def __init__(self) -> None:
-        self.leads = {"a": asyncio.Event(), "b": asyncio.Event()}
-
-    def of(self, name: str) -> Callable[[], Awaitable[None]]:
-        async def run() -> None:
-            self.leads[name].set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.leads[name].clear()
-
-        return run
-
-    @property
-    def leading(self) -> list[str]:
-        return [name for name, event in self.leads.items() if event.is_set()]
-
-
-@asynccontextmanager
-async def _two_leaders(url: str) -> AsyncIterator[tuple[_Chores, dict[str, asyncio.Task[None]]]]:
-    chores = _Chores()
-    tasks = {}
-    for name in ("a", "b"):
-        leader = Leader(url, lock_id=_LOCK_ID, retry_seconds=0.05)
-        tasks[name] = asyncio.create_task(leader.run(chores.of(name)))
-        if name == "a":
-            await asyncio.wait_for(chores.leads["a"].wait(), 5)
-    try:
-        yield chores, tasks
-    finally:
-        for task in tasks.values():
-            task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
-
-
-async def _holder(deployment: Deployment) -> int | None:
-    rows = await deployment.rows(
-        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND granted", _LOCK_ID
-    )
-    return int(rows[0]["pid"]) if rows else None
-
-
-async def test_of_two_processes_one_leads_and_the_other_takes_over_when_it_goes(
-    deployment: Deployment,
-) -> None:
-    async with _two_leaders(deployment.urls.url) as (chores, tasks):
-        assert chores.leading == ["a"]
-        tasks["a"].cancel()
-        await asyncio.wait_for(chores.leads["b"].wait(), 5)
-        assert chores.leading == ["b"]
-
-
-async def test_a_leader_whose_connection_breaks_stops_its_chores_and_somebody_leads_again(
-    deployment: Deployment,
-) -> None:
-    async with _two_leaders(deployment.urls.url) as (chores, _):
-        first = await _holder(deployment)
-        await deployment.rows("SELECT pg_terminate_backend(%s)", first)
-
-        async with asyncio.timeout(5):
-            while (await _holder(deployment)) in (first, None) or len(chores.leading) != 1:
-                await asyncio.sleep(0.01)
-
-
-async def test_a_chore_that_fails_is_started_again(deployment: Deployment) -> None:
-    runs = 0
-    again = asyncio.Event()
-
-    async def chores() -> None:
-        nonlocal runs
-        runs += 1
-        if runs == 1:
-            raise ValueError("a bug")
-        again.set()
-        await asyncio.Event().wait()
-
-    task = asyncio.create_task(Leader(deployment.urls.url, lock_id=_LOCK_ID, retry_seconds=0.01).run(chores))
-    await asyncio.wait_for(again.wait(), 5)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-    assert runs == 2
