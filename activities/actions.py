@@ -23,7 +23,7 @@ from latchflow.runtime.guard import Backends, Grant, GuardedServices
 from latchflow.runtime.invoker import Call, Failure, Success, invoke
 from latchflow.runtime.registry import LoadedAction, Registry
 from latchflow.sdk import Invocation
-from latchflow.store import attempts, silence
+from latchflow.store import attempts, invocations, silence
 from latchflow.store.attempts import AttemptKey, Claimed, Ending, Runner, Task
 from latchflow.store.database import Database
 from latchflow.temporal import policies
@@ -103,7 +103,7 @@ class ActionActivities:
     async def _not_here(self, task: ActionTask) -> None:
         """Say in the record that no worker has come yet that has the capability; this uses up no attempt."""
         async with self._database.connection() as connection:
-            await attempts.mark_unrouted(connection, task.step.invocation_id)
+            await invocations.mark_unrouted(connection, task.step.invocation_id)
 
     async def _load(self, task: ActionTask) -> Task:
         async with self._database.connection() as connection:
@@ -134,7 +134,7 @@ class ActionActivities:
 
     async def _skip(self, row: Task, reason: str) -> Outcome:
         async with self._database.connection() as connection:
-            await attempts.skip(connection, row, reason)
+            await invocations.skip(connection, row, reason)
         return Outcome(invocation_id=row.invocation_id, status=InvocationStatus.SKIPPED, reason=reason)
 
     async def _claim(self, task: ActionTask, row: Task, action: LoadedAction, beat: Beat) -> _Attempt | None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from latchflow.crypto import Keyring
 from latchflow.expressions import ExpressionError
 from latchflow.model import ActionTask
-from latchflow.store import attempts, places
+from latchflow.store import invocations, places
 from latchflow.store.attempts import Task
 from latchflow.store.database import Database
 
@@ -43,7 +43,7 @@ class Scope:
             UnavailableError: The database is away.
         """
         async with self._database.connection() as connection:
-            outputs = await attempts.outputs_of_run(connection, task.run_id)
+            outputs = await invocations.outputs_of_run(connection, task.run_id)
         context, steps = await asyncio.to_thread(self._open, row, outputs)
         return {
             "event": {
@@ -92,7 +92,7 @@ class Scope:
             return kept
         payload: dict[str, Any] = await self._evaluator.evaluate_template(row.input_template, variables)
         async with self._database.connection() as connection:
-            await attempts.keep_input(connection, row.invocation_id, self._keyring.seal_json(payload, place))
+            await invocations.keep_input(connection, row.invocation_id, self._keyring.seal_json(payload, place))
         return payload
 
     def _open(self, row: Task, outputs: Mapping[str, tuple[Any, bytes]]) -> tuple[Any, dict[str, Any]]:

@@ -8,12 +8,13 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from latchflow.masking import readable, readable_json
-from latchflow.model import InvocationStatus, Outcome, Phase
+from latchflow.masking import readable_json
+from latchflow.model import InvocationStatus, Phase
 from latchflow.store.database import Connection
 
-_AUDIT_COLUMNS = """kind, phase, plugin_name, capability_key, trigger_definition_id, trigger_event_id,
+AUDIT_COLUMNS = """kind, phase, plugin_name, capability_key, trigger_definition_id, trigger_event_id,
                     action_definition_id, invocation_id, attempt, actor, detail"""
+"""What a statement fills in that writes its audit entry together with its fact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,17 +125,6 @@ async def load(connection: Connection, invocation_id: UUID) -> Task | None:
     return Task(**{**row, "status": InvocationStatus(row["status"])}) if row else None
 
 
-async def outputs_of_run(connection: Connection, run_id: UUID) -> dict[str, tuple[UUID, bytes]]:
-    """The sealed outputs of a run's finished steps, by step name, with the invocation each belongs to."""
-    rows = await (
-        await connection.execute(
-            "SELECT step_name, id, output_sealed FROM invocations WHERE run_id = %s AND output_sealed IS NOT NULL",
-            (run_id,),
-        )
-    ).fetchall()
-    return {row["step_name"]: (row["id"], row["output_sealed"]) for row in rows}
-
-
 async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Runner) -> Claimed | None:
     """Record that an attempt starts, inside a transaction. Plugin code runs only after it is committed.
 
@@ -178,7 +168,7 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
             VALUES (%(run)s, %(activity)s, %(attempt)s, %(invocation)s, %(number)s, 'STARTED', clock_timestamp(),
                     %(worker)s, %(version)s, %(hash)s)
         )
-        INSERT INTO audit_entries ({_AUDIT_COLUMNS})
+        INSERT INTO audit_entries ({AUDIT_COLUMNS})
         VALUES ('action', 'STARTED', %(plugin)s, %(key)s, %(trigger)s, %(event)s, %(action)s, %(invocation)s,
                 %(number)s, %(worker)s,
                 jsonb_build_object('pluginVersion', %(version)s::text, 'codeHash', %(hash)s::text))
@@ -230,7 +220,7 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
                 -- Before the entry takes its number: the winner's must be the smaller one.
                 SELECT count(*) > 0 AS is_ending FROM ended
             )
-            INSERT INTO audit_entries ({_AUDIT_COLUMNS})
+            INSERT INTO audit_entries ({AUDIT_COLUMNS})
             SELECT 'action', CASE WHEN is_ending THEN %(phase)s ELSE 'LATE' END, %(plugin)s, %(key)s,
                    %(trigger)s, %(event)s, %(action)s, %(invocation)s, %(number)s, NULL, %(detail)s
             FROM decided
@@ -262,48 +252,6 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
     return row is not None and row["phase"] != Phase.LATE
 
 
-async def skip(connection: Connection, task: Task, reason: str) -> bool:
-    """End an invocation that will not run; False when it had ended already."""
-    return await end_invocation(
-        connection,
-        Outcome(invocation_id=task.invocation_id, status=InvocationStatus.SKIPPED, reason=reason),
-    )
-
-
-async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
-    """End an invocation outside of any attempt, with an audit entry; False when it had ended already."""
-    error = None
-    reason = readable(outcome.reason) if outcome.reason is not None else None
-    if outcome.status is not InvocationStatus.SKIPPED:
-        error = {"type": outcome.status.value, "message": reason or ""}
-    row = await (
-        await connection.execute(
-            f"""
-            WITH ended AS (
-                UPDATE invocations
-                SET status = %(status)s, ended_at = clock_timestamp(), next_attempt_at = NULL,
-                    skipped_reason = CASE WHEN %(status)s = 'SKIPPED' THEN %(reason)s END,
-                    error = coalesce(%(error)s, error)
-                WHERE id = %(id)s AND ended_at IS NULL
-                RETURNING *
-            )
-            INSERT INTO audit_entries ({_AUDIT_COLUMNS})
-            SELECT 'action', %(status)s, plugin, capability_key, e.trigger_id, event_id, action_id, ended.id,
-                   NULL, NULL, jsonb_build_object('reason', %(reason)s::text)
-            FROM ended JOIN events e ON e.id = ended.event_id
-            RETURNING seq
-            """,
-            {
-                "status": outcome.status,
-                "reason": reason,
-                "error": Jsonb(error) if error is not None else None,
-                "id": outcome.invocation_id,
-            },
-        )
-    ).fetchone()
-    return row is not None
-
-
 async def end_open_attempts(connection: Connection, invocation_ids: list[UUID], *, reason: str) -> None:
     """End attempts whose worker never reported: TIMED_OUT and lost, so that they do not count."""
     await connection.execute(
@@ -314,36 +262,10 @@ async def end_open_attempts(connection: Connection, invocation_ids: list[UUID], 
             WHERE invocation_id = ANY(%(ids)s) AND phase = 'STARTED'
             RETURNING invocation_id, number
         )
-        INSERT INTO audit_entries ({_AUDIT_COLUMNS})
+        INSERT INTO audit_entries ({AUDIT_COLUMNS})
         SELECT 'action', 'TIMED_OUT', i.plugin, i.capability_key, e.trigger_id, i.event_id, i.action_id, i.id,
                ended.number, NULL, '{{"lost": true}}'
         FROM ended JOIN invocations i ON i.id = ended.invocation_id JOIN events e ON e.id = i.event_id
         """,
         {"ids": invocation_ids, "reason": reason},
-    )
-
-
-async def mark_unrouted(connection: Connection, invocation_id: UUID) -> None:
-    """An invocation waits for a worker that has its capability; audited once, until a worker claims it."""
-    await connection.execute(
-        f"""
-        WITH marked AS (
-            UPDATE invocations SET status = 'UNROUTED'
-            WHERE id = %s AND ended_at IS NULL AND status <> 'UNROUTED'
-            RETURNING *
-        )
-        INSERT INTO audit_entries ({_AUDIT_COLUMNS})
-        SELECT 'action', 'UNROUTED', plugin, capability_key, e.trigger_id, event_id, action_id, marked.id,
-               NULL, NULL, '{{}}'
-        FROM marked JOIN events e ON e.id = marked.event_id
-        """,
-        (invocation_id,),
-    )
-
-
-async def keep_input(connection: Connection, invocation_id: UUID, input_sealed: bytes) -> None:
-    """Keep an evaluated input, so that every later attempt gets the same payload."""
-    await connection.execute(
-        "UPDATE invocations SET input_sealed = %s WHERE id = %s AND input_sealed IS NULL",
-        (input_sealed, invocation_id),
     )

@@ -18,9 +18,9 @@ from latchflow.errors import ConflictError, InvalidInputError, NotFoundError, To
 from latchflow.masking import readable, readable_json
 from latchflow.model import AuditKind, Manifest, Phase
 from latchflow.names import event_id_of_key
-from latchflow.store import audit, events, places
+from latchflow.store import audit, events, firings, places
 from latchflow.store.database import Connection, Database
-from latchflow.store.events import FiringTrigger, NewEvent
+from latchflow.store.firings import FiringTrigger, NewEvent
 from latchflow.temporal.closing import close_event
 from latchflow.temporal.starting import Starter
 
@@ -141,7 +141,7 @@ class Dispatcher:
         self, connection: Connection, firing: Firing, context: bytes
     ) -> tuple[Accepted, Manifest | None, ConflictError | None]:
         """One event, or the one its key stands for. A refusal is returned, so that its audit entry is committed."""
-        trigger = await events.lock_trigger(connection, firing.trigger_id)
+        trigger = await firings.lock_trigger(connection, firing.trigger_id)
         if trigger is None:
             raise NotFoundError(f"There is no trigger {firing.trigger_id}.")
         if not trigger.is_enabled:
@@ -150,7 +150,7 @@ class Dispatcher:
         if firing.key is not None:
             event_id = event_id_of_key(trigger.id, firing.key)
             key_hash = hashlib.sha256(firing.key.encode()).digest()
-            known = await events.claim_key(connection, trigger.id, key_hash, event_id, firing.body_hash)
+            known = await firings.claim_key(connection, trigger.id, key_hash, event_id, firing.body_hash)
             if known is not None:
                 accepted = Accepted(event_id=known.event_id, is_duplicate=True)
                 if firing.body_hash is not None and known.body_hash not in (None, firing.body_hash):
@@ -159,7 +159,7 @@ class Dispatcher:
                     return accepted, None, ConflictError(message)
                 await _record(connection, trigger, firing, Phase.DUPLICATE, known.event_id)
                 return accepted, None, None
-        pipelines = await events.pipelines_in_force(connection, trigger.id)
+        pipelines = await firings.pipelines_in_force(connection, trigger.id)
         manifest = plan.manifest(event_id, trigger.id, trigger.name, pipelines)
         event = NewEvent(
             manifest=manifest,
@@ -170,7 +170,7 @@ class Dispatcher:
             invoker=firing.invoker,
             context_sealed=self._keyring.seal(context, places.event_context(event_id)),
         )
-        await events.insert_event(connection, event)
+        await firings.insert_event(connection, event)
         await _record(connection, trigger, firing, Phase.SUCCEEDED, event_id)
         return Accepted(event_id=event_id, is_duplicate=False), manifest if manifest.runs else None, None
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from latchflow.model import InvocationStatus, Outcome, Phase
-from latchflow.store import attempts, events
+from latchflow.store import attempts, events, invocations
 from latchflow.store.attempts import AttemptKey, Claimed, Ending, Runner, Task
 from latchflow.temporal.closing import close_event
 from tests.support.execution import Deployment, Step
@@ -177,7 +177,7 @@ async def test_an_ending_and_the_closing_at_once_do_not_deadlock(invocation: Inv
         ending = asyncio.create_task(invocation.end(1, _SUCCESS))
         await _until_somebody_waits(invocation.deployment)
         await attempts.end_open_attempts(connection, [invocation.task.invocation_id], reason="closed")
-        await attempts.end_invocation(
+        await invocations.end_invocation(
             connection, Outcome(invocation_id=invocation.task.invocation_id, status=InvocationStatus.FAILED)
         )
 
@@ -223,7 +223,7 @@ async def test_what_no_text_can_hold_is_replaced_in_a_reason(invocation: Invocat
 
 async def test_a_skip_is_audited_and_happens_once(invocation: Invocation) -> None:
     async with invocation.deployment.database.connection() as connection:
-        answers = [await attempts.skip(connection, invocation.task, "when is false: x") for _ in range(2)]
+        answers = [await invocations.skip(connection, invocation.task, "when is false: x") for _ in range(2)]
 
     assert answers == [True, False]
     assert await invocation.phases() == ["SKIPPED"]
@@ -234,7 +234,7 @@ async def test_a_skip_is_audited_and_happens_once(invocation: Invocation) -> Non
 async def test_an_input_is_kept_once(invocation: Invocation) -> None:
     async with invocation.deployment.database.connection() as connection:
         for value in (b"first", b"second"):
-            await attempts.keep_input(connection, invocation.task.invocation_id, value)
+            await invocations.keep_input(connection, invocation.task.invocation_id, value)
 
     assert (await invocation.row())["input_sealed"] == b"first"
 
