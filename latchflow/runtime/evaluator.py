@@ -11,14 +11,16 @@ import signal
 import struct
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import latchflow
 from latchflow.errors import UnavailableError
 from latchflow.expressions import MAX_DEPTH, ExpressionError
-from latchflow.runtime.evaluator_process import EXTRA_SECONDS, MAX_ANSWER_BYTES, frame
+from latchflow.runtime.evaluator_process import MAX_ANSWER_BYTES, frame
 
+_HOME = str(Path(latchflow.__file__).resolve().parent.parent)
 _START_SECONDS = 30.0
 _STOP_SECONDS = 1.0
 _LENGTH = struct.Struct(">I")
@@ -64,13 +66,9 @@ class Evaluator:
             process, self._process = self._process, None
             if process is None:
                 return
-            try:
-                async with asyncio.timeout(_STOP_SECONDS):
-                    if process.stdin is not None:
-                        process.stdin.close()
-                    await process.wait()
-            except TimeoutError:
-                await _kill(process)
+            if process.stdin is not None:
+                process.stdin.close()
+            await _wait(process)
 
     async def _ask(self, request: list[Any]) -> Any:
         message = await asyncio.to_thread(_framed, request)  # in a thread: there may be megabytes of it
@@ -83,11 +81,13 @@ class Evaluator:
                         return await exchange.run(process, message)
                 except TimeoutError:
                     await self._end()
-                    raise _stopped(exchange, self._limit_seconds) from None
+                    raise self._stopped(exchange) from None
                 except (EOFError, OSError):
-                    status = await self._end()
+                    status = await self._end(is_ending=True)
+                    if status == -signal.SIGALRM:
+                        raise self._stopped(exchange) from None
                     # Killed before it had read the request: then it was not this one that ended it.
-                    if exchange.has_begun or is_last:
+                    if exchange.begun is not None or is_last:
                         raise _ended(exchange, status) from None
                 except asyncio.CancelledError:
                     await self._end()
@@ -101,29 +101,37 @@ class Evaluator:
             self._process = await _start(self._limit_seconds)
         return self._process
 
-    async def _end(self) -> int:
+    async def _end(self, *, is_ending: bool = False) -> int:
         process, self._process = self._process, None
-        return await _kill(process) if process is not None else 0
+        if process is None:
+            return 0
+        return await _wait(process) if is_ending else await _kill(process)
+
+    def _stopped(self, exchange: "_Exchange") -> ExpressionError:
+        return ExpressionError(
+            f"{exchange.name} cannot be evaluated: it took longer than {self._limit_seconds:g} s and was stopped. Go "
+            "over each list once instead of once per item, or compare its size() with a bound first."
+        )
 
 
 class _Exchange:
     """One request and its answer.
 
     Attributes:
-        begun: The expression that was evaluated last.
+        begun: The expression that was evaluated last; None until the process has read the request.
     """
 
     def __init__(self) -> None:
-        self.begun = ""
+        self.begun: str | None = None
 
     @property
-    def has_begun(self) -> bool:
-        return self.begun != ""
+    def name(self) -> str:
+        """What to call the expression in an error."""
+        return "This expression" if self.begun is None else repr(self.begun)
 
     async def run(self, process: asyncio.subprocess.Process, message: bytes) -> Any:
-        assert process.stdin is not None  # noqa: S101 - it was started with pipes
-        process.stdin.write(message)
-        await process.stdin.drain()
+        """Send the request, then read until its answer."""
+        await _send(process, message)
         while True:
             match await _receive(process):
                 case ["begun", str(source)]:
@@ -135,8 +143,7 @@ class _Exchange:
 
 
 async def _start(limit_seconds: float) -> asyncio.subprocess.Process:
-    home = str(Path(latchflow.__file__).resolve().parent.parent)
-    path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([_HOME, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     try:
         process = await asyncio.create_subprocess_exec(
@@ -157,13 +164,22 @@ async def _start(limit_seconds: float) -> asyncio.subprocess.Process:
         async with asyncio.timeout(_START_SECONDS):
             await _receive(process)
     except (EOFError, OSError) as error:  # OSError: TimeoutError is one
-        status = await _kill(process)
+        status = await _wait(process)
         message = f"The process that evaluates expressions did not start (status {status}); its reason is on stderr."
         raise UnavailableError(message) from error
     except asyncio.CancelledError:
         await _kill(process)
         raise
     return process
+
+
+async def _send(process: asyncio.subprocess.Process, message: bytes) -> None:
+    assert process.stdin is not None  # noqa: S101 - it was started with pipes
+    try:
+        process.stdin.write(message)
+        await process.stdin.drain()
+    except RuntimeError as error:  # how uvloop says that the pipe is closed
+        raise BrokenPipeError(str(error)) from None
 
 
 async def _receive(process: asyncio.subprocess.Process) -> Any:
@@ -173,12 +189,21 @@ async def _receive(process: asyncio.subprocess.Process) -> Any:
     return json.loads(body) if length < _LARGE else await asyncio.to_thread(json.loads, body)
 
 
+async def _wait(process: asyncio.subprocess.Process) -> int:
+    """The status of a process that is about to end; killing it would hide how it ends by itself."""
+    try:
+        async with asyncio.timeout(_STOP_SECONDS):
+            return await process.wait()
+    except TimeoutError:
+        return await _kill(process)
+    except asyncio.CancelledError:
+        await _kill(process)
+        raise
+
+
 async def _kill(process: asyncio.subprocess.Process) -> int:
-    if process.returncode is None:
-        try:
-            process.kill()
-        except ProcessLookupError:
-            pass
+    with suppress(ProcessLookupError):
+        process.kill()
     if process.stdin is not None:
         process.stdin.close()
     return await process.wait()
@@ -192,20 +217,9 @@ def _framed(request: list[Any]) -> bytes:
         raise ExpressionError(message) from None
 
 
-def _stopped(exchange: _Exchange, limit_seconds: float) -> ExpressionError:
-    what = repr(exchange.begun) if exchange.has_begun else "This expression"
-    return ExpressionError(
-        f"{what} cannot be evaluated: it took longer than {limit_seconds:g} s and was stopped. Go over each list once "
-        "instead of once per item, or compare its size() with a bound first."
-    )
-
-
 def _ended(exchange: _Exchange, status: int) -> ExpressionError:
-    what = repr(exchange.begun) if exchange.has_begun else "This expression"
-    if status == -signal.SIGALRM:
-        return _stopped(exchange, EXTRA_SECONDS)
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
     return ExpressionError(
-        f"{what} cannot be evaluated: it ended the evaluator ({how}), as one does that needs too much memory or "
-        "nests too deep. Make it simpler, or give it less data."
+        f"{exchange.name} cannot be evaluated: it ended the evaluator ({how}), as one does that needs too much memory "
+        "or nests too deep. Make it simpler, or give it less data."
     )

@@ -53,14 +53,14 @@ def main() -> None:
 
 
 def _answer(expressions: Any, request: bytes, begin: Callable[[str], None]) -> bytes:
-    source = "This expression"
+    name = "This expression"
     try:
         kind, subject, variables = json.loads(request)
 
-        def begun(text: str) -> None:
-            nonlocal source
-            source = text
-            begin(text)
+        def begun(source: str) -> None:
+            nonlocal name
+            name = repr(source)
+            begin(source)
 
         if kind == "template":
             value = expressions.evaluate_template(subject, variables, before_each=begun)
@@ -71,9 +71,9 @@ def _answer(expressions: Any, request: bytes, begin: Callable[[str], None]) -> b
     except expressions.ExpressionError as error:
         return frame(["failed", error.message, error.line, error.column])
     except MemoryError:
-        return frame(["failed", f"{source!r} cannot be evaluated: it, or its data, needs too much memory.", 1, 1])
+        return frame(["failed", f"{name} cannot be evaluated: it, or its data, needs too much memory.", 1, 1])
     except BaseException as error:  # the library may raise anything; the next request deserves an answer
-        return frame(["failed", f"{source!r} cannot be evaluated: {error}", 1, 1])
+        return frame(["failed", f"{name} cannot be evaluated: {error}", 1, 1])
     if len(answer) > MAX_ANSWER_BYTES:
         message = f"The result has {len(answer)} bytes, at most {MAX_ANSWER_BYTES} are allowed. Select less."
         return frame(["failed", message, 1, 1])
