@@ -35,9 +35,10 @@ def settings(database: TestDatabase, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def app(settings: Settings, database: TestDatabase) -> AsyncIterator[FastAPI]:
-    add_plugin(database.owner_url)
     app = create_app(settings)
     async with app.router.lifespan_context(app):
+        # Only now: what stands in the catalog and in no folder, a starting process marks as missing.
+        add_plugin(database.owner_url)
         yield app
 
 
