@@ -43,6 +43,8 @@ async def main() -> None:
     settings = Settings.load()
     set_up_logs(settings)
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
+    guard = EgressGuard(settings.http_egress_allow)
+    email = SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard)
     home = settings.home or HOME
     me = ProcessIdentity.of_this_process()
     stop = asyncio.Event()
@@ -56,16 +58,13 @@ async def main() -> None:
             database, home, plugins_path=settings.plugins_path, auto_enable=settings.plugin_auto_enable
         )
         stack.callback(registry.close)
-        guard = EgressGuard(settings.http_egress_allow)
         http = GuardedHttp(guard)
         stack.push_async_callback(http.aclose)
         actions = ActionActivities(
             database=database,
             keyring=keyring,
             registry=registry,
-            backends=Backends(
-                email=SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard), http=http
-            ),
+            backends=Backends(email=email, http=http),
             worker=str(me),
         )
         poller = PollerBehaviorSimpleMaximum(_POLLERS)
