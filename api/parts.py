@@ -8,8 +8,8 @@ from pathlib import Path
 import structlog
 from temporalio.client import Client
 
+from api.bounded_audit import BoundedAudit
 from api.context import Context
-from api.denials import Denials
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.runtime.installing import install
@@ -77,7 +77,8 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         temporal=client,
         dispatcher=dispatcher,
         registry=registry,
-        denials=Denials(database),
+        denials=BoundedAudit(database),
+        rejections=BoundedAudit(database),
     )
 
 

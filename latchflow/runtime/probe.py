@@ -7,7 +7,9 @@ never the exit status, which a plugin that calls ``sys.exit`` could choose.
 import asyncio
 import json
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from latchflow.runtime.contract import Contract, ContractError, contract_of
@@ -50,9 +52,10 @@ async def check(source: PluginSource) -> Contract:
         message = f"importing it took longer than {_LIMIT_SECONDS:g} s; do no work at import"
         raise ContractError(message) from None
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        # All that the plugin started too: a child that holds the pipe would keep the thread that reads it.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
     return _read_verdict(verdict)
 
 

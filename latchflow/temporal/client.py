@@ -81,7 +81,9 @@ def _connect_config() -> dict[str, Any]:
     try:
         config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     except (RuntimeError, ValueError) as error:
-        message = f"Temporal's environment or profile cannot be read: {_sentence(error)} Correct the TEMPORAL_ variables."
+        message = (
+            f"Temporal's environment or profile cannot be read: {_sentence(error)} Correct the TEMPORAL_ variables."
+        )
         raise ConfigurationError(message) from None
     except OSError as error:
         message = f"{error.filename}, which a TEMPORAL_TLS_ variable or the profile names, cannot be read"

@@ -56,7 +56,9 @@ def test_worker_without_a_database_says_which_setting_to_mend() -> None:
 def test_worker_without_temporal_says_which_setting_to_mend(database: TestDatabase) -> None:
     done = worker(ENCRYPTION_KEY=KEY, DATABASE_URL=database.url, TEMPORAL_ADDRESS="127.0.0.1:1")
 
-    assert_one_line(done, "Temporal at 127.0.0.1:1 cannot be reached: nobody answers there. Start it", "TEMPORAL_ADDRESS")
+    assert_one_line(
+        done, "Temporal at 127.0.0.1:1 cannot be reached: nobody answers there. Start it", "TEMPORAL_ADDRESS"
+    )
 
 
 @pytest.mark.parametrize(
