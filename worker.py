@@ -46,6 +46,8 @@ async def main() -> None:
     settings = Settings.load()
     set_up_logs(settings)
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
+    guard = EgressGuard(settings.http_egress_allow)
+    email = SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard)
     home = settings.home or HOME
     me = ProcessIdentity.of_this_process()
     stop = asyncio.Event()
@@ -59,7 +61,6 @@ async def main() -> None:
             database, home, plugins_path=settings.plugins_path, auto_enable=settings.plugin_auto_enable
         )
         stack.callback(registry.close)
-        guard = EgressGuard(settings.http_egress_allow)
         http = GuardedHttp(guard)
         stack.push_async_callback(http.aclose)
         evaluator = Evaluator()
@@ -68,9 +69,7 @@ async def main() -> None:
             database=database,
             keyring=keyring,
             registry=registry,
-            backends=Backends(
-                email=SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard), http=http
-            ),
+            backends=Backends(email=email, http=http),
             evaluator=evaluator,
             worker=str(me),
         )

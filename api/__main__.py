@@ -1,9 +1,11 @@
 """``python -m api``: serve the API until a signal comes."""
 
 import asyncio
+import signal
 import socket
 import sys
 
+import structlog
 import uvicorn
 
 from api.app import create_app
@@ -13,6 +15,8 @@ from latchflow.settings import Settings
 from latchflow.telemetry import set_up_logs
 
 _SHUTDOWN_SECONDS = 5
+
+log = structlog.get_logger("api")
 
 
 def main() -> int:
@@ -37,9 +41,27 @@ def main() -> int:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     with listener:
-        server = uvicorn.Server(config)
+        server = _Server(config)
+        # When its shutdown is complete uvicorn raises the signal again, for the handler that was there before its own.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, as soon as it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            log.info("api ready", url=_url(listener))
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _listen(settings: Settings) -> socket.socket:

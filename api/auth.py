@@ -8,6 +8,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.types import Scope
 
+from api.bounded_audit import denied_call
 from api.context import Context
 from api.errors import ForbiddenError, UnauthorizedError
 from latchflow.scopes import covers
@@ -70,7 +71,8 @@ async def authenticate(scope: Scope) -> None:
     if state is None or refusal is not None:
         reason = refusal or "unknown"
         actor = state.name if state else None
-        await context.denials.record(reason=reason, method=scope["method"], path=_path(scope), actor=actor)
+        entry = denied_call(reason=reason, method=scope["method"], path=_path(scope), actor=actor)
+        await context.denials.record(entry)
         raise UnauthorizedError(_REFUSALS[reason])
     scope[_CALLER] = Caller(name=state.name, token_id=state.id, scopes=state.scopes)
 
@@ -106,9 +108,10 @@ async def deny(request: Request, caller: Caller, wanted: str) -> None:
         ForbiddenError: Always.
     """
     context: Context = request.app.state.context
-    await context.denials.record(
+    entry = denied_call(
         reason="scope", method=request.method, path=_path(request.scope), actor=caller.name, scope=wanted
     )
+    await context.denials.record(entry)
     raise ForbiddenError(f"The token {caller.name!r} lacks the scope {wanted}.")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from temporalio.client import Client
 
-from api.denials import Denials
+from api.bounded_audit import BoundedAudit
 from latchflow.crypto import Keyring
 from latchflow.runtime.registry import Registry
 from latchflow.settings import Settings
@@ -22,6 +22,7 @@ class Context:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
         registry: The inbound triggers this process can run.
         denials: Where refused calls are recorded.
+        rejections: Where deliveries that a trigger refused, or failed to read, are recorded.
     """
 
     settings: Settings
@@ -30,7 +31,8 @@ class Context:
     temporal: Client
     dispatcher: Dispatcher
     registry: Registry
-    denials: Denials
+    denials: BoundedAudit
+    rejections: BoundedAudit
 
 
 def context_of(request: Request) -> Context:

@@ -8,8 +8,8 @@ from pathlib import Path
 import structlog
 from temporalio.client import Client
 
+from api.bounded_audit import BoundedAudit
 from api.context import Context
-from api.denials import Denials
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.runtime.installing import install
@@ -17,7 +17,7 @@ from latchflow.runtime.presence import ProcessIdentity, present
 from latchflow.settings import Settings
 from latchflow.store import deployments
 from latchflow.store.database import Database
-from latchflow.store.tokens import ensure_bootstrap_token
+from latchflow.store.tokens import check_bootstrap_token, ensure_bootstrap_token
 from latchflow.temporal.chores import LEADER_LOCK_ID, run_chores
 from latchflow.temporal.client import check_namespace, connect
 from latchflow.temporal.closer import Closer
@@ -34,9 +34,13 @@ async def check_parts(settings: Settings) -> None:
     """Open what the API needs once, before a server does that would answer a fault with a traceback.
 
     Raises:
-        ConfigurationError: The keyring or the database cannot be used, or Temporal was never reached at its address.
+        ConfigurationError: The keyring, the bootstrap token or the database cannot be used, or Temporal was never
+            reached at its address.
     """
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
+    bootstrap_token = settings.bootstrap_token.get_secret_value()
+    if bootstrap_token:
+        check_bootstrap_token(bootstrap_token)
     async with Database.open(settings) as database:
         client = await connect(keyring, identity=str(ProcessIdentity.of_this_process()), lazy=True)
         await _check_temporal(database, client)
@@ -73,7 +77,8 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         temporal=client,
         dispatcher=dispatcher,
         registry=registry,
-        denials=Denials(database),
+        denials=BoundedAudit(database),
+        rejections=BoundedAudit(database),
     )
 
 

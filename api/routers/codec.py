@@ -9,7 +9,8 @@ from temporalio.api.common.v1 import Payload, Payloads
 
 from api.auth import Caller, requires
 from api.context import ContextDep
-from latchflow.errors import MalformedError, NotFoundError
+from latchflow.crypto import Keyring
+from latchflow.errors import FieldError, InvalidInputError, MalformedError, NotFoundError, SealError
 from latchflow.temporal.codec import SealingCodec
 
 router = APIRouter(prefix="/codec", include_in_schema=False)
@@ -28,7 +29,7 @@ SentPayloads = Annotated[Payloads, Depends(_payloads)]
 @router.post("/decode")
 async def decode(context: ContextDep, _: Annotated[Caller, requires("codec:decode")], sent: SentPayloads) -> Response:
     """For a caller with a token, such as ``temporal workflow show --codec-endpoint … --codec-auth …``."""
-    return _answer(await SealingCodec(context.keyring).decode(sent.payloads))
+    return _answer(await _decoded(context.keyring, sent))
 
 
 @router.post("/encode")
@@ -43,7 +44,19 @@ async def decode_for_ui(context: ContextDep, key: str, sent: SentPayloads) -> Re
     expected = context.settings.codec_ui_key.get_secret_value()
     if not expected or not secrets.compare_digest(key.encode(), expected.encode()):
         raise NotFoundError("There is nothing at this address.")
-    return _answer(await SealingCodec(context.keyring).decode(sent.payloads))
+    return _answer(await _decoded(context.keyring, sent))
+
+
+async def _decoded(keyring: Keyring, sent: Payloads) -> list[Payload]:
+    opened: list[Payload] = []
+    for position, payload in enumerate(sent.payloads):
+        try:
+            opened += await SealingCodec(keyring).decode([payload])
+        except SealError as error:
+            message = error.message if error.key_id is None else f"{error.message} Its key id is {error.key_id!r}."
+            fault = FieldError(pointer=f"/payloads/{position}/data", message=message)
+            raise InvalidInputError(f"Payload {position} cannot be opened. {message}", [fault]) from None
+    return opened
 
 
 def _answer(payloads: list[Payload]) -> Response:

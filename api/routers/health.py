@@ -46,6 +46,12 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
     problems = []
     if temporal == "away":
         problems.append("Temporal does not answer: accepted events wait.")
+    if unstarted_events:
+        events_have = "event has" if unstarted_events == 1 else "events have"
+        problems.append(
+            f"{unstarted_events} accepted {events_have} not been started for over 5 seconds: "
+            "each start is repeated until Temporal takes it; the log of the API says why it does not."
+        )
     if not any(process.role == "worker" for process in alive):
         problems.append("No worker reports: events wait. Start one with `latchflow worker`.")
     problems += [f"Plugin {row['name']} failed: {row['error']}" for row in plugins if row["status"] == "FAILED"]
@@ -60,12 +66,7 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
 
 
 async def _database_state(context: Context) -> State:
-    try:
-        async with context.database.connection() as connection:
-            await connection.execute("SELECT 1")
-    except UnavailableError:
-        return "away"
-    return "ok"
+    return "ok" if await context.database.answers() else "away"
 
 
 async def _temporal_state(context: Context) -> State:

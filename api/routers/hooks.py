@@ -18,7 +18,8 @@ from latchflow.model import AuditKind, Phase
 from latchflow.runtime.inbound import InboundError, read_request
 from latchflow.runtime.registry import LoadedInbound
 from latchflow.sdk import Emit, InboundRequest, Reject
-from latchflow.store import audit, places
+from latchflow.store import places
+from latchflow.store.audit import AuditEntry
 from latchflow.store.inbound import InboundTrigger, get_inbound_trigger
 from latchflow.temporal.dispatch import Accepted, Firing
 
@@ -118,7 +119,7 @@ def _delivery(accepted: list[Accepted]) -> dict[str, Any]:
 
 
 async def _audit(context: Context, trigger: InboundTrigger, phase: Phase, detail: dict[str, Any]) -> None:
-    entry = audit.AuditEntry(
+    entry = AuditEntry(
         kind=AuditKind.TRIGGER,
         phase=phase,
         plugin_name=trigger.plugin,
@@ -126,5 +127,4 @@ async def _audit(context: Context, trigger: InboundTrigger, phase: Phase, detail
         trigger_definition_id=trigger.id,
         detail=detail,
     )
-    async with context.database.connection() as connection:
-        await audit.record(connection, entry)
+    await context.rejections.record(entry)

@@ -51,6 +51,18 @@ async def add_step(
     return Step.model_validate(step)
 
 
+@router.get("/{stepId}", summary="Read a step of a pipeline", operation_id="getPipelineStep")
+async def get_step(
+    context: ContextDep, _: Reader, pipeline_id: PipelineId, step_id: StepId, response: Response
+) -> Step:
+    """One step."""
+    async with context.database.connection() as connection:
+        pipeline = await get_pipeline(connection, pipeline_id)
+    step = pipeline_parts.find_step(pipeline, step_id)
+    set_etag(response, pipeline.version)
+    return Step.model_validate(step)
+
+
 @router.patch("/{stepId}", summary="Change a step", operation_id="changePipelineStep")
 async def change_step(
     context: ContextDep,

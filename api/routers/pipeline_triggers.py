@@ -52,6 +52,18 @@ async def add_trigger(
     return PipelineTrigger.model_validate(pipeline_parts.find_trigger(pipeline, body.trigger_id))
 
 
+@router.get("/{triggerId}", summary="Read an attached trigger", operation_id="getPipelineTrigger")
+async def get_trigger(
+    context: ContextDep, _: Reader, pipeline_id: PipelineId, trigger_id: TriggerId, response: Response
+) -> PipelineTrigger:
+    """One attached trigger."""
+    async with context.database.connection() as connection:
+        pipeline = await get_pipeline(connection, pipeline_id)
+    trigger = pipeline_parts.find_trigger(pipeline, trigger_id)
+    set_etag(response, pipeline.version)
+    return PipelineTrigger.model_validate(trigger)
+
+
 @router.patch("/{triggerId}", summary="Change an attached trigger", operation_id="changePipelineTrigger")
 async def change_trigger(
     context: ContextDep,

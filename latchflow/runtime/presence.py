@@ -37,11 +37,8 @@ class ProcessIdentity:
 @asynccontextmanager
 async def present(database: Database, me: ProcessIdentity, role: str, registry: Registry) -> AsyncIterator[None]:
     """Be listed while the block runs."""
-    await _report(database, me, role)
-    plugins = [(plugin.name, plugin.version, plugin.code_hash) for plugin in registry.plugins.values()]
-    async with database.transaction() as connection:
-        await processes.report_plugins(connection, process_id=me.id, plugins=plugins)
-    task = asyncio.create_task(_keep_reporting(database, me, role))
+    await _report(database, me, role, registry)
+    task = asyncio.create_task(_keep_reporting(database, me, role, registry))
     try:
         yield
     finally:
@@ -51,15 +48,18 @@ async def present(database: Database, me: ProcessIdentity, role: str, registry: 
                 await processes.forget(connection, me.id)
 
 
-async def _keep_reporting(database: Database, me: ProcessIdentity, role: str) -> None:
+async def _keep_reporting(database: Database, me: ProcessIdentity, role: str, registry: Registry) -> None:
     while True:
         await asyncio.sleep(_REPORT_SECONDS)
         with suppress(UnavailableError):
-            await _report(database, me, role)
+            await _report(database, me, role, registry)
 
 
-async def _report(database: Database, me: ProcessIdentity, role: str) -> None:
-    async with database.connection() as connection:
-        await processes.report(
+async def _report(database: Database, me: ProcessIdentity, role: str, registry: Registry) -> None:
+    async with database.transaction() as connection:
+        is_new = await processes.report(
             connection, process_id=me.id, role=role, host=me.host, pid=me.pid, version=latchflow.__version__
         )
+        if is_new:
+            plugins = [(plugin.name, plugin.version, plugin.code_hash) for plugin in registry.plugins.values()]
+            await processes.report_plugins(connection, process_id=me.id, plugins=plugins)

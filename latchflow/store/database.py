@@ -10,6 +10,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.settings import Settings
+from latchflow.store.database_urls import read_database_url
 
 Connection = AsyncConnection[DictRow]
 
@@ -71,12 +72,22 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
+    async def answers(self) -> bool:
+        """Whether the database answers now."""
+        try:
+            async with self.connection() as connection:
+                await connection.execute("SELECT 1")
+        except UnavailableError:
+            return False
+        return True
+
 
 async def _check(url: str) -> None:
+    read_database_url(url, "DATABASE_URL")
     try:
         async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
             row = await (await connection.execute("SELECT to_regclass('public.audit_entries')")).fetchone()
-    except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+    except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigurationError(
             f"The database of DATABASE_URL cannot be used: {reason}. Start it, or correct the URL."

@@ -7,13 +7,13 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from latchflow.errors import ConfigurationError
 from latchflow.settings import Settings
+from latchflow.store.database_urls import read_database_url
 
 APPEND_ONLY = ("audit_entries",)
 """Tables the application may add to and read, and nothing else."""
@@ -28,6 +28,7 @@ def upgrade(settings: Settings) -> None:
         ConfigurationError: A URL is missing or the database cannot be reached.
     """
     owner_url = settings.require_migration_url()
+    read_database_url(owner_url, "DATABASE_MIGRATION_URL")
     application_role = _role_of(settings.require_database_url())
 
     def migrate(connection: Connection) -> None:
@@ -58,12 +59,9 @@ def _as_owner(url: str, work: Callable[[Connection], None]) -> None:
 
 
 def _role_of(url: str) -> str:
-    try:
-        role = conninfo_to_dict(url).get("user")
-    except psycopg.ProgrammingError as error:
-        raise ConfigurationError(f"DATABASE_URL is no PostgreSQL URL: {str(error).strip()}") from None
+    role = read_database_url(url, "DATABASE_URL").get("user")
     if not role:
-        raise ConfigurationError("DATABASE_URL names no user. Write postgresql://USER:PASSWORD@HOST/DATABASE.")
+        raise ConfigurationError("DATABASE_URL names no user. Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
     return str(role)
 
 

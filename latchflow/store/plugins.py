@@ -7,6 +7,7 @@ from uuid import UUID
 from latchflow.errors import NotFoundError
 from latchflow.store.database import Connection
 from latchflow.store.pages import Page, page_of
+from latchflow.store.processes import ALIVE_SECONDS
 
 _PLUGINS = """
     SELECT id, name, display_name, version, status, error, scopes, granted_scopes FROM plugins
@@ -55,9 +56,9 @@ async def _complete(connection: Connection, rows: list[dict[str, Any]]) -> None:
         """
         SELECT i.plugin_id, i.process_id, p.role, p.identity, i.version, i.code_hash, p.started_at, p.seen_at
         FROM plugin_instances i JOIN processes p ON p.id = i.process_id
-        WHERE i.plugin_id = ANY(%s) ORDER BY p.started_at, p.id
+        WHERE i.plugin_id = ANY(%s) AND p.seen_at > now() - make_interval(secs => %s) ORDER BY p.started_at, p.id
         """,
-        (list(by_id),),
+        (list(by_id), ALIVE_SECONDS),
     )
     for instance in await cursor.fetchall():
         by_id[instance.pop("plugin_id")]["instances"].append(instance)

@@ -26,15 +26,22 @@ class Process:
     seen_at: datetime
 
 
-async def report(connection: Connection, *, process_id: UUID, role: str, host: str, pid: int, version: str) -> None:
-    """Say that this process lives."""
-    await connection.execute(
+async def report(connection: Connection, *, process_id: UUID, role: str, host: str, pid: int, version: str) -> bool:
+    """Say that this process lives.
+
+    Returns:
+        Whether it was not listed yet, or not any more: then nothing of what it runs is listed either.
+    """
+    cursor = await connection.execute(
         """
         INSERT INTO processes (id, role, identity, host, pid, version) VALUES (%s, %s, %s, %s, %s, %s)
         ON CONFLICT (id) DO UPDATE SET seen_at = now()
+        RETURNING xmax = 0 AS is_new
         """,
         (process_id, role, f"{pid}@{host}", host, pid, version),
     )
+    row = await cursor.fetchone()
+    return row is not None and bool(row["is_new"])
 
 
 async def report_plugins(connection: Connection, *, process_id: UUID, plugins: Iterable[tuple[str, str, str]]) -> None:

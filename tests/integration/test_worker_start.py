@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.postgres import TestDatabase
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,4 +56,23 @@ def test_worker_without_a_database_says_which_setting_to_mend() -> None:
 def test_worker_without_temporal_says_which_setting_to_mend(database: TestDatabase) -> None:
     done = worker(ENCRYPTION_KEY=KEY, DATABASE_URL=database.url, TEMPORAL_ADDRESS="127.0.0.1:1")
 
-    assert_one_line(done, "Temporal at 127.0.0.1:1 cannot be reached", "TEMPORAL_ADDRESS")
+    assert_one_line(
+        done, "Temporal at 127.0.0.1:1 cannot be reached: nobody answers there. Start it", "TEMPORAL_ADDRESS"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "app:secret@host/latchflow"),
+        ("SMTP_URL", "mail.example.org"),
+        ("HTTP_EGRESS_ALLOW", "10.0.0.0/99"),
+        ("TEMPORAL_ADDRESS", "not a host"),
+        ("TEMPORAL_TLS_SERVER_CA_CERT_PATH", "/nonexistent"),
+    ],
+)
+def test_worker_with_a_setting_that_cannot_be_used_says_which(database: TestDatabase, name: str, value: str) -> None:
+    done = worker(**{"ENCRYPTION_KEY": KEY, "DATABASE_URL": database.url, name: value})
+
+    assert_one_line(done, name.partition("_SERVER")[0])
+    assert "secret" not in done.stderr

@@ -225,7 +225,8 @@ async def test_plugins_show_capabilities_and_processes(client: httpx2.AsyncClien
     query(
         """
         INSERT INTO processes (id, role, identity, host, pid, version)
-        VALUES (gen_random_uuid(), 'worker', '1@h', 'h', 1, '1')
+        VALUES (gen_random_uuid(), 'worker', '1@h', 'h', 1, '1'),
+               (gen_random_uuid(), 'worker', 'dead@h', 'h', 2, '1')
         """
     )
     query(
@@ -236,13 +237,15 @@ async def test_plugins_show_capabilities_and_processes(client: httpx2.AsyncClien
         PLUGIN,
     )
 
+    query("UPDATE processes SET seen_at = now() - interval '16 seconds' WHERE identity = 'dead@h'")
+
     items = (await client.get("/admin/plugins")).json()["items"]
     (listed,) = (item for item in items if item["name"] == PLUGIN)
     read = await client.get(f"/admin/plugins/{listed['id']}")
 
     assert read.json() == listed
     assert [(one["kind"], one["key"]) for one in listed["capabilities"]] == [("ACTION", "call"), ("TRIGGER", "inbound")]
-    assert listed["instances"][0]["identity"] == "1@h"
+    assert [instance["identity"] for instance in listed["instances"]] == ["1@h"]
     assert listed["providers"] == []
     assert (await client.get(f"/admin/plugins/{uuid4()}")).status_code == 404
 

@@ -31,7 +31,12 @@ def run_api(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         ({"ENCRYPTION_KEY": "not-a-key"}, "ENCRYPTION_KEY"),
         ({"DATABASE_URL": ""}, "DATABASE_URL"),
         ({"DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "postgresql://u:hunter2@["}, "DATABASE_URL"),
         ({"LATCHFLOW_API_PORT": "many"}, "LATCHFLOW_API_PORT"),
+        ({"LATCHFLOW_BOOTSTRAP_TOKEN": "hunter2"}, "LATCHFLOW_BOOTSTRAP_TOKEN"),
+        ({"TEMPORAL_ADDRESS": "not a host"}, "TEMPORAL_ADDRESS"),
+        ({"TEMPORAL_ADDRESS": "127.0.0.1:1"}, "nobody answers there. Start it"),
+        ({"TEMPORAL_TLS_SERVER_CA_CERT_PATH": "/nonexistent"}, "/nonexistent"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_one_line(database: TestDatabase, changes: dict[str, str], named: str) -> None:
@@ -43,6 +48,7 @@ def test_a_setting_that_cannot_be_used_is_one_line(database: TestDatabase, chang
     (line,) = done.stderr.splitlines()
     assert line.startswith("latchflow: ")
     assert named in line
+    assert "hunter2" not in line
     assert done.stdout == ""
 
 

@@ -86,6 +86,24 @@ async def test_triggers_are_attached_changed_and_detached(client: httpx2.AsyncCl
     assert gone.status_code == 404
 
 
+async def test_a_part_is_read_by_itself_with_the_etag_of_the_pipeline(
+    client: httpx2.AsyncClient, wiring: Wiring
+) -> None:
+    trigger, action = await wiring.trigger(), await wiring.action()
+    pipeline = await wiring.pipeline(
+        triggers=[{"triggerId": trigger["id"]}], steps=[{"name": "one", "actionId": action["id"]}]
+    )
+    base = f"/admin/pipelines/{pipeline['id']}"
+
+    step = await client.get(f"{base}/steps/{pipeline['steps'][0]['id']}")
+    attached = await client.get(f"{base}/triggers/{trigger['id']}")
+
+    assert (step.json(), step.headers["ETag"]) == (pipeline["steps"][0], '"1"')
+    assert (attached.json(), attached.headers["ETag"]) == (pipeline["triggers"][0], '"1"')
+    assert (await client.get(f"{base}/steps/{uuid4()}")).status_code == 404
+    assert (await client.get(f"{base}/triggers/{uuid4()}")).status_code == 404
+
+
 async def test_parts_change_only_with_the_etag_of_the_pipeline(client: httpx2.AsyncClient, wiring: Wiring) -> None:
     trigger, action = await wiring.trigger(), await wiring.action()
     pipeline = await wiring.pipeline(

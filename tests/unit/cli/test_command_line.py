@@ -82,6 +82,17 @@ def test_migrate_without_a_database_url_is_one_line(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_migrate_with_a_malformed_url_is_one_line_without_the_url(tmp_path: Path) -> None:
+    good = "postgresql://app:hunter2@127.0.0.1:1/db"
+
+    result = _latchflow("migrate", cwd=tmp_path, DATABASE_MIGRATION_URL="hunter2", DATABASE_URL=good)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("latchflow: DATABASE_MIGRATION_URL is no PostgreSQL URL.")
+    assert result.stderr.count("\n") == 1
+    assert "hunter2" not in result.stderr
+
+
 def test_a_setting_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     result = _latchflow("migrate", cwd=tmp_path, LATCHFLOW_API_PORT="http")
 

@@ -1,0 +1,42 @@
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from tests.support.api import Query, Wiring
+
+
+@pytest.mark.parametrize(("number", "problem"), [(1, "1 accepted event has"), (2, "2 accepted events have")])
+async def test_events_that_were_not_started_are_a_problem(
+    client: httpx2.AsyncClient, wiring: Wiring, query: Query, number: int, problem: str
+) -> None:
+    trigger = await wiring.trigger()
+    for _ in range(number):
+        event_id = uuid4()
+        query(
+            """
+            INSERT INTO events (id, trigger_id, trigger_name, status, metadata, context_sealed, manifest, workflow_id,
+                                fired_at)
+            VALUES (%s, %s, 'orders', 'PENDING', '{}', '', '{}', %s, %s)
+            """,
+            event_id, trigger["id"], f"event:{event_id}", datetime.now(UTC) - timedelta(seconds=6),
+        )  # fmt: skip
+
+    health = (await client.get("/system/plugin-runtime/health")).json()
+
+    assert health["unstartedEvents"] == number
+    assert [text for text in health["problems"] if problem in text and "over 5 seconds: " in text]
+
+
+async def test_without_unstarted_events_there_is_no_problem_with_them(client: httpx2.AsyncClient) -> None:
+    health = (await client.get("/system/plugin-runtime/health")).json()
+
+    assert health["unstartedEvents"] == 0
+    assert not [text for text in health["problems"] if "accepted event" in text and "started" in text]
+
+
+async def test_the_api_is_ready_while_the_database_answers(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/readyz")
+
+    assert (answer.status_code, answer.json()["database"]) == (200, "ok")
