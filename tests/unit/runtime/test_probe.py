@@ -27,7 +27,7 @@ async def test_a_check_that_overruns_is_ended_with_all_that_it_started(
 ) -> None:
     folder = tmp_path / "slow"
     folder.mkdir()
-    (folder / "plugin.toml").write_text('name = "acme-slow"\nversion = "1.0.0"\nscopes = []\n')
+    (folder / "plugin.toml").write_text('name = "acme-slow"\nversion = "1.0.0"\nsdk = ">=1,<2"\nscopes = []\n')
     (folder / "__init__.py").write_text(_IMPORT)
     monkeypatch.setattr(probe, "_LIMIT_SECONDS", 5.0)
 
