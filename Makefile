@@ -23,7 +23,7 @@ demo: $(STAMP)  ## a real webhook becomes a mail: start a stack, run the example
 	@$(BIN)/python -m examples.demo $(DEMO_ARGS)
 
 run: $(STAMP)  ## start the stack and leave it running (Ctrl-C stops it)
-	@$(BIN)/latchflow dev
+	@$(BIN)/latchflow dev --ready-file .latchflow/ready.json
 
 test: $(STAMP) lint types  ## lint, types, import rules and all tests but the long ones
 	@$(BIN)/python -m pytest

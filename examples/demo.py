@@ -10,10 +10,10 @@ import hmac
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx2
 from rich.console import Console
+from rich.markup import escape
 
 from examples.definitions import apply
 from examples.directory import directory
@@ -48,20 +49,18 @@ def step(name: str) -> Iterator[None]:
     console.print(f"\n[bold cyan]{name}[/]")
     try:
         yield
-    except (DemoError, RuntimeError, httpx2.HTTPError, OSError, KeyError) as error:
-        console.print(f"[bold red]FAILED[/] at the step [bold]{name}[/]: {type(error).__name__}: {error}", markup=True)
+    except Exception as error:
+        console.print(f"[bold red]FAILED[/] at the step [bold]{name}[/]: {type(error).__name__}: {escape(str(error))}")
         raise SystemExit(1) from error
 
 
 def main() -> None:
     """Run the demo."""
     arguments = _arguments()
-    data_dir = arguments.data_dir.resolve()
-    shutil.rmtree(data_dir, ignore_errors=True)
-    data_dir.mkdir(parents=True)
     # Ending this program from outside must end the stack too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with directory() as port, _stack(data_dir, port) as ready, _api(ready) as api:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    with directory() as port, _stack(arguments.data_dir.resolve(), port) as ready, _api(ready) as api:
         os.environ["DEMO_DIRECTORY_URL"] = f"http://127.0.0.1:{port}/people"
         os.environ["DEMO_WEBHOOK_SECRET"] = secrets.token_hex(16)
         with step("Create the trigger, the actions and the pipeline"):
@@ -87,7 +86,9 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="emptied at start (default: %(default)s)")
+    parser.add_argument(
+        "--data-dir", type=Path, default=DATA_DIR, help="a stack's own, emptied at start (default: %(default)s)"
+    )
     parser.add_argument("--wrong-secret", action="store_true", help="sign with another secret: the demo must fail")
     parser.add_argument("--stop-worker", action="store_true", help="freeze the worker first: the demo must fail")
     return parser.parse_args()
@@ -96,36 +97,55 @@ def _arguments() -> argparse.Namespace:
 @contextlib.contextmanager
 def _stack(data_dir: Path, directory_port: int) -> Iterator[dict[str, Any]]:
     """`latchflow dev` on a data dir of its own, until the demo is over."""
-    ready_file = data_dir / "ready.json"
-    log = data_dir / "dev.log"
+    with tempfile.TemporaryDirectory(prefix="latchflow-demo-") as folder:
+        ready_file, log = Path(folder) / "ready.json", Path(folder) / "dev.log"
+        with step("Start the stack: Temporal, PostgreSQL, API, worker, SMTP sink"):
+            process = _start(data_dir, ready_file, log, directory_port)
+        try:
+            yield _ready(process, ready_file, log)
+        finally:
+            _stop(process)
+
+
+def _start(data_dir: Path, ready_file: Path, log: Path, directory_port: int) -> subprocess.Popen[bytes]:
     allowed = ",".join(part for part in (os.environ.get("HTTP_EGRESS_ALLOW"), f"127.0.0.1:{directory_port}") if part)
-    with step("Start the stack: Temporal, PostgreSQL, API, worker, SMTP sink"), log.open("wb") as output:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("latchflow"), "dev", "--data-dir", data_dir, "--ready-file", ready_file],
+    dev = [str(Path(sys.executable).with_name("latchflow")), "dev", "--fresh", "--data-dir", str(data_dir)]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [*dev, "--ready-file", str(ready_file)],
             cwd=ROOT,
             env={**os.environ, "HTTP_EGRESS_ALLOW": allowed},
             stdout=output,
             stderr=subprocess.STDOUT,
+            # Ctrl-C reaches this program, which then asks the stack to stop; a second signal would kill it.
+            start_new_session=True,
         )
+
+
+def _ready(process: subprocess.Popen[bytes], ready_file: Path, log: Path) -> dict[str, Any]:
+    with step("Wait until it is ready"):
+        started = time.monotonic()
+        _until(lambda: ready_file.exists() or process.poll() is not None, READY_SECONDS, "no ready file")
+        if not ready_file.exists():
+            raise DemoError("latchflow dev ended:\n" + log.read_text(errors="replace")[-2000:])
+        ready: dict[str, Any] = json.loads(ready_file.read_text(encoding="utf-8"))
+        console.print(f"  ready after {time.monotonic() - started:.1f} s")
+        console.print(f"  API          {ready['apiUrl']}/docs")
+        console.print(f"  Temporal UI  {ready['temporalUiUrl']}")
+        console.print(f"  mails        {ready['smtpSinkUrl']}")
+    return ready
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
     try:
-        with step("Wait until it is ready"):
-            started = time.monotonic()
-            _until(lambda: ready_file.exists() or process.poll() is not None, READY_SECONDS, "no ready file")
-            if not ready_file.exists():
-                raise DemoError("latchflow dev ended:\n" + log.read_text(errors="replace")[-2000:])
-            ready: dict[str, Any] = json.loads(ready_file.read_text(encoding="utf-8"))
-            console.print(f"  ready after {time.monotonic() - started:.1f} s")
-            console.print(f"  API          {ready['apiUrl']}/docs")
-            console.print(f"  Temporal UI  {ready['temporalUiUrl']}")
-            console.print(f"  mails        {ready['smtpSinkUrl']}")
-        yield ready
-    finally:
+        process.wait(30)
+    except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -266,4 +286,7 @@ def _until(condition: Callable[[], bool], seconds: float, otherwise: str) -> Non
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

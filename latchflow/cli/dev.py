@@ -22,6 +22,13 @@ def dev(
     ready_file: Annotated[
         Path | None, typer.Option(help="Written (JSON, 0600) when the stack is ready; removed when it stops.")
     ] = None,
+    is_fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Begin with an empty data directory; refused for a folder that is not one of a stack's.",
+        ),
+    ] = False,
 ) -> None:
     """Run Temporal, PostgreSQL, a mail sink, the API and workers on this machine, until Ctrl-C."""
     from latchflow.dev.options import StackOptions
@@ -36,5 +43,6 @@ def dev(
         ui_port=ui_port,
         processes=processes,
         ready_file=ready_file.expanduser().absolute() if ready_file else None,
+        is_fresh=is_fresh,
     )
     raise typer.Exit(run_stack(options))

@@ -42,6 +42,9 @@ class StackConsole:
         try:
             self._out.print(f"\n[bold green]Latchflow is ready[/] after {seconds:.1f} s. Ctrl-C stops it.\n")
             self._out.print(table)
+            self._out.print("\nWhat to try:\n")
+            for line in _to_try(addresses):
+                self._out.print(f"  {line}", markup=False)
             self._out.print()
         except OSError:
             return
@@ -60,6 +63,16 @@ class StackConsole:
             self._out.print(text, style=style, markup=False, emoji=False)
         except OSError:
             return
+
+
+def _to_try(addresses: StackAddresses) -> tuple[str, ...]:
+    """Lines to copy into a shell; the last one names where to read on."""
+    plugins = f"{addresses.api_url}/admin/plugins"
+    return (
+        f"curl -sS -H 'Authorization: Bearer {addresses.admin_token}' {plugins}",
+        f"python3 -m webbrowser {addresses.temporal_ui_url}",
+        'README.md, "A first pipeline by hand": a webhook becomes a mail',
+    )
 
 
 class _LastingConsole(Console):

@@ -23,9 +23,10 @@ def describe_mail(raw: bytes) -> dict[str, Any]:
 
 def _decoded(name: str, stored: str) -> str:
     try:
-        return str(policy.default.header_fetch_parse(name, stored))
+        # A long value may begin on a line of its own; the space that joins the two is not part of it.
+        return str(policy.default.header_fetch_parse(name, stored)).strip()
     except Exception:
-        return stored
+        return stored.strip()
 
 
 def _body(message: EmailMessage, subtype: str) -> str | None:

@@ -16,6 +16,7 @@ class StackOptions:
         ui_port: The port of the Temporal Web UI.
         processes: How many worker processes.
         ready_file: Where to say that the stack is ready, if anywhere.
+        is_fresh: Whether to begin with an empty data directory.
     """
 
     root: Path
@@ -25,3 +26,4 @@ class StackOptions:
     ui_port: int | None = None
     processes: int = 1
     ready_file: Path | None = None
+    is_fresh: bool = False

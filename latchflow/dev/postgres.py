@@ -21,7 +21,6 @@ _SETTINGS: Mapping[str, str] = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "shared_buffers": "32MB",
-    "max_connections": "60",
     "max_parallel_workers": "0",
     "max_logical_replication_workers": "0",
     "max_wal_size": "256MB",
@@ -32,10 +31,21 @@ _SETTINGS: Mapping[str, str] = {
 
 
 class Postgres:
-    """The server of one data directory."""
+    """The server of one data directory.
 
-    def __init__(self, data_dir: Path, port: int, keys: StackKeys, env: Mapping[str, str]) -> None:
+    Args:
+        data_dir: Where it is.
+        port: Where it listens.
+        keys: The passwords of its roles.
+        env: Its environment.
+        max_connections: How many clients it takes at once.
+    """
+
+    def __init__(
+        self, data_dir: Path, port: int, keys: StackKeys, env: Mapping[str, str], *, max_connections: int
+    ) -> None:
         self.port = port
+        self._max_connections = max_connections
         self._cluster = data_dir / "postgres"
         self._draft = data_dir / "postgres.new"
         self._password_file = data_dir / "initdb.password"
@@ -74,7 +84,8 @@ class Postgres:
 
     def server(self) -> Program:
         """The server."""
-        settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        chosen = {**_SETTINGS, "max_connections": str(self._max_connections)}
+        settings = [word for name, value in chosen.items() for word in ("-c", f"{name}={value}")]
         postgres = [postgres_binary("postgres"), "-D", str(self._cluster), "-p", str(self.port)]
         return Program(
             name="postgres",
@@ -99,7 +110,8 @@ class Postgres:
 
 def _runs_in(process: psutil.Process, folder: Path) -> bool:
     # Each process of a server works in its data folder and leads a session of its own: the process group misses it.
+    # The system names that folder without symbolic links.
     try:
-        return process.name() == "postgres" and Path(process.cwd()) == folder
+        return process.name() == "postgres" and Path(process.cwd()) == folder.resolve()
     except (psutil.Error, OSError):
         return False

@@ -15,6 +15,11 @@ from latchflow.dev.ready import StackAddresses
 from latchflow.dev.sink import Sink
 from latchflow.dev.stack_keys import StackKeys
 from latchflow.dev.temporal_server import NAMESPACE, TemporalServer
+from latchflow.settings import Settings
+
+# Of one process: the check at its start, the API's lock as leader.
+_BESIDE_THE_POOL = 2
+_FOR_OPERATORS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +69,9 @@ class StackPrograms:
         inherited = environment.inherited(environ)
         api_url = f"http://{LOOPBACK}:{ports.api}"
         self.data_dir = options.data_dir
-        self.postgres = Postgres(options.data_dir, ports.postgres, keys, inherited)
+        self.postgres = Postgres(
+            options.data_dir, ports.postgres, keys, inherited, max_connections=_connections(options, environ)
+        )
         codec_endpoint = f"{api_url}/codec/ui/{keys.codec_ui_key}"
         self.temporal = TemporalServer(options.data_dir, ports.temporal, ports.temporal_ui, codec_endpoint, inherited)
         count = options.processes
@@ -122,3 +129,10 @@ class StackPrograms:
             "LATCHFLOW_TEMPORAL_UI_URL": self.temporal.ui_url,
         }
         return environment.application(self._environ, {**shared, **own}, smtp_address=self._smtp_address)
+
+
+def _connections(options: StackOptions, environ: Mapping[str, str]) -> int:
+    """Enough for the pools of the API and of every worker, and for what an operator opens beside them."""
+    pool_size = environ.get("DATABASE_POOL_SIZE", "").strip()
+    each = int(pool_size) if pool_size.isdecimal() else Settings.model_fields["database_pool_size"].default
+    return (options.processes + 1) * (each + _BESIDE_THE_POOL) + _FOR_OPERATORS

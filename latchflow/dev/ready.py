@@ -76,5 +76,10 @@ class ReadyFile:
 
 def write_profile(data_dir: Path, addresses: StackAddresses) -> None:
     """Write down how the other verbs of the command line reach this stack."""
-    profile = {"apiUrl": addresses.api_url, "token": addresses.admin_token}
+    profile = {
+        "apiUrl": addresses.api_url,
+        "token": addresses.admin_token,
+        "smtpSinkUrl": addresses.smtp_sink_url,
+        "temporalUiUrl": addresses.temporal_ui_url,
+    }
     write_private(data_dir / "profile.json", json.dumps(profile, indent=2))

@@ -11,7 +11,7 @@ import httpx2
 
 from latchflow.dev.application import Readiness
 from latchflow.dev.console import StackConsole
-from latchflow.dev.data_dir import claim_data_dir
+from latchflow.dev.data_dir import claim_data_dir, empty_data_dir
 from latchflow.dev.options import StackOptions
 from latchflow.dev.process_state import ProcessState, end_leftovers
 from latchflow.dev.program import ProgramFailedError
@@ -35,11 +35,13 @@ def run_stack(options: StackOptions) -> int:
     """
     started = time.monotonic()
     console = StackConsole()
-    with claim_data_dir(options.data_dir):
+    with claim_data_dir(options.data_dir, must_be_own=options.is_fresh):
         ready_file = ReadyFile(options.ready_file)  # First of all: a stale one must not be taken for ours.
         leftovers = end_leftovers(options.data_dir / "state.json")
         if leftovers:
             console.say(f"Ended what an earlier stack left running: {', '.join(leftovers)}.")
+        if options.is_fresh:
+            empty_data_dir(options.data_dir)
         try:
             return asyncio.run(_run(options, console, ready_file, started))
         except ProgramFailedError as failure:

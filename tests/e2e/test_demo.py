@@ -1,10 +1,15 @@
+import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e.stack import ROOT
+from tests.integration.dev.dev_process import is_running, wait_until
 
 
 def demo(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -33,6 +38,26 @@ def test_demo_with_a_wrong_secret_fails_and_names_the_step(tmp_path: Path) -> No
     assert done.returncode == 1
     assert "FAILED at the step Send a GitHub push delivery, signed" in done.stdout
     assert "answered 401" in done.stdout
+
+
+def test_ctrl_c_stops_the_stack_in_order(tmp_path: Path) -> None:
+    data_dir = tmp_path / "demo"
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "examples.demo", "--data-dir", data_dir],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    state = data_dir / "state.json"
+    wait_until(lambda: state.exists() and len(json.loads(state.read_text())) >= 2, "the first programs")
+    (dev,) = psutil.Process(demo.pid).children()
+    parts = [entry["pid"] for entry in json.loads(state.read_text())]
+
+    os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
+
+    assert os.getsid(dev.pid) == dev.pid
+    assert demo.wait(40) == 130
+    assert not any(is_running(pid) for pid in [dev.pid, *parts])
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from temporalio.client import Client
 
+from latchflow.dev.data_dir import _MADE
 from tests.integration.dev.dev_process import DevProcess, wait_until
 
 Start = Callable[..., DevProcess]
@@ -120,6 +121,55 @@ def test_a_second_start_goes_on_with_the_same_data(dev: Start) -> None:
     assert again["adminToken"] == ready["adminToken"]
     with psycopg.connect(again["databaseUrl"], connect_timeout=5) as connection:
         assert connection.execute("SELECT count(*) FROM audit_entries").fetchone() is not None
+
+
+def test_a_fresh_start_begins_anew_and_leaves_files_of_others_alone(dev: Start) -> None:
+    first = dev()
+    token = first.until_ready()["adminToken"]
+    (first.data_dir / "mine.txt").write_text("mine")
+    made = {path.name for path in first.data_dir.iterdir()}
+    assert first.stop() == 0
+
+    again = dev("--fresh").until_ready()
+
+    assert again["adminToken"] != token
+    assert made - {"lock", "logs", "mails", "mine.txt"} <= set(_MADE)
+    assert (first.data_dir / "mine.txt").read_text() == "mine"
+
+
+def test_a_fresh_start_beside_a_running_stack_is_refused_and_removes_nothing(dev: Start, tmp_path: Path) -> None:
+    first = dev()
+    first.until_ready()
+    before = {path.name for path in first.data_dir.iterdir()}
+
+    second = dev("--fresh", folder=tmp_path / "second", data_dir=first.data_dir)
+
+    assert second.process.wait(10) == 1
+    assert f"process {first.process.pid} " in second.output
+    assert {path.name for path in first.data_dir.iterdir()} == before
+
+
+def test_other_verbs_and_people_find_what_they_need(running: DevProcess) -> None:
+    ready = running.ready
+    profile = json.loads((running.data_dir / "profile.json").read_text())
+    answer = psycopg.connect(ready["databaseUrl"], connect_timeout=5)
+
+    row = answer.execute("SHOW max_connections").fetchone()
+    answer.close()
+
+    assert profile == {
+        "apiUrl": ready["apiUrl"],
+        "token": ready["adminToken"],
+        "smtpSinkUrl": ready["smtpSinkUrl"],
+        "temporalUiUrl": ready["temporalUiUrl"],
+    }
+    tries = running.output.partition("What to try:")[2].split("\n\n")[1].splitlines()
+    assert (
+        tries[0].strip() == f"curl -sS -H 'Authorization: Bearer {ready['adminToken']}' {ready['apiUrl']}/admin/plugins"
+    )
+    assert ready["temporalUiUrl"] in tries[1]
+    assert "A first pipeline by hand" in tries[2]
+    assert row == ("54",)  # (API + 1 worker) * (pool of 10 + 2) + 30
 
 
 def test_two_stacks_on_two_data_directories_run_side_by_side(dev: Start, tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
+from latchflow.dev.postgres import Postgres
+from latchflow.dev.stack_keys import StackKeys
 from tests.integration.dev.dev_process import DevProcess, is_running, wait_until
 
 Start = Callable[..., DevProcess]
@@ -139,6 +143,41 @@ def test_the_start_after_a_kill_ends_what_was_left_and_says_so(dev: Start) -> No
     assert _none_runs(left)
     assert f"worker ({left[-1]})" in second.output
     assert second.output.count("Ended what an earlier stack left running") == 1
+
+
+def test_a_fresh_start_after_a_kill_ends_what_was_left(dev: Start) -> None:
+    first = dev()
+    first.until_ready()
+    left = first.pids
+    first.process.kill()
+    first.process.wait(10)
+    first.ready_file.unlink()
+
+    second = dev("--fresh")
+    second.until_ready()
+
+    assert _none_runs(left)
+    assert second.output.count("Ended what an earlier stack left running") == 1
+
+
+def test_orphans_of_the_database_are_found_behind_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "real" / "postgres").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    program = tmp_path / "postgres"
+    program.symlink_to("/bin/sleep")
+    orphan = subprocess.Popen([program, "60"], cwd=tmp_path / "real" / "postgres")
+    other = subprocess.Popen([program, "60"], cwd=tmp_path)
+    try:
+        wait_until(lambda: psutil.Process(orphan.pid).name() == "postgres", "the program")
+
+        Postgres(tmp_path / "link", 1, StackKeys(), {}, max_connections=1).end_orphans()
+
+        assert orphan.wait(5) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        for process in (orphan, other):
+            process.kill()
+            process.wait()
 
 
 def test_a_process_that_only_has_the_same_id_is_left_alone(dev: Start) -> None:

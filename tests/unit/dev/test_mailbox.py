@@ -63,6 +63,14 @@ def test_a_malformed_mail_still_has_a_document(raw: bytes) -> None:
     assert set(document) == {"subject", "headers", "textBody", "htmlBody"}
 
 
+def test_a_header_that_begins_on_a_line_of_its_own_has_no_space_before_it() -> None:
+    identifier = f"<{'a' * 70}@example.org>"
+
+    document = describe_mail(f"Message-ID:\r\n {identifier}\r\nX-Long:\r\n one\r\n two \r\n\r\n".encode())
+
+    assert document["headers"] == {"Message-ID": identifier, "X-Long": "one two"}
+
+
 def test_several_headers_of_one_name_are_all_shown() -> None:
     document = describe_mail(b"Received: one\r\nReceived: two\r\n\r\n")
 
