@@ -10,6 +10,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict
 
+from latchflow.config_schemas import TEMPLATE, WRITE_ONLY
+from latchflow.schema_walk import misplaced, unresolved
 from latchflow.sdk import ActionCapability, InboundCapability, Plugin
 from latchflow.sdk.plugin import ConfigSchema
 
@@ -132,4 +134,18 @@ def _checked_schema(where: str, config_schema: object) -> dict[str, Any]:
         raise ContractError(f"{where}: config_schema/{place}: {error.message}") from None
     except Exception as error:  # Pydantic asks the model's own code
         raise ContractError(f"{where}: config_schema gives no JSON Schema: {error}") from None
+    _check_marks(where, schema)
     return cast("dict[str, Any]", schema)
+
+
+def _check_marks(where: str, schema: Mapping[str, Any]) -> None:
+    """A secret or a template that only one side saw would be masked here and handed out there."""
+    for pointer in unresolved(schema):
+        fix = "refer to a place inside the schema by its pointer, for example '#/$defs/Account'"
+        raise ContractError(f"{where}: config_schema{pointer}: this reference is not followed; {fix}")
+    for mark in (WRITE_ONLY, TEMPLATE):
+        for pointer in misplaced(schema, mark):
+            fix = "move the mark to the property of the top level, or the marked part to a property of its own there"
+            raise ContractError(
+                f"{where}: config_schema{pointer}: only a direct property of the config may be marked; {fix}"
+            )

@@ -7,11 +7,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from latchflow.config_schemas import secret_strings
 from latchflow.masking import mask, readable, readable_json
 from latchflow.runtime.configs import config_of, secrets_of
 from latchflow.runtime.loops import is_being_cancelled
 from latchflow.runtime.registry import LoadedInbound
-from latchflow.runtime.secret_fields import secret_strings
 from latchflow.sdk import Emit, InboundRequest, Reject
 
 _LIMIT_SECONDS = 10.0

@@ -10,11 +10,11 @@ from typing import Any
 
 import structlog
 
+from latchflow.config_schemas import secret_strings
 from latchflow.masking import mask, readable
 from latchflow.runtime.configs import ConfigError, config_of, secrets_of
 from latchflow.runtime.loops import is_being_cancelled
 from latchflow.runtime.registry import LoadedAction
-from latchflow.runtime.secret_fields import secret_strings
 from latchflow.sdk import ActionCall, ActionResult, Invocation, PermanentFailure, Retry, ServiceError, Services
 
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from latchflow.config_schemas import secret_names, template_names
 from latchflow.runtime.contract import contract_of, schema_of
 from latchflow.runtime.discovery import PluginSource
 from latchflow.runtime.loading import load_package
 from latchflow.runtime.loops import PluginLoop
-from latchflow.runtime.secret_fields import secret_names, template_names
 from latchflow.sdk import ActionCapability, InboundCapability, Plugin
 
 

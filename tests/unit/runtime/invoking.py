@@ -22,7 +22,7 @@ SCHEMA = {
     "properties": {
         "url": {"type": "string"},
         "apiKey": {"type": "string", "writeOnly": True},
-        "login": {"type": "object", "properties": {"password": {"type": "string", "writeOnly": True}}},
+        "login": {"type": "object", "properties": {"password": {"type": "string"}}, "writeOnly": True},
     },
 }
 

@@ -48,9 +48,9 @@ async def test_a_secret_never_shows_in_how_an_attempt_failed(
     assert "401 for [secret]" in result.message
 
 
-async def test_a_secret_below_the_top_level_is_masked_too(run: Run) -> None:
+async def test_a_string_inside_a_secret_is_masked_too(run: Run) -> None:
     async def action(call: ActionCall[Any]) -> NoReturn:
-        raise ValueError(call.config["login"]["password"])
+        raise ValueError(call.secrets["login"]["password"])
 
     result = failed(await run(action, config={"login": {"user": "ada", "password": SECRET}}))
 
