@@ -16,6 +16,7 @@ from latchflow.sdk import EmailAddress, EmailMessage, SendResult, ServiceError
 from latchflow.services.egress import EgressGuard
 from latchflow.services.email_message import build, check_address, recipients
 
+_QUIT_SECONDS = 1.0
 _DEFAULT_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
 
 
@@ -28,7 +29,7 @@ class SmtpEmail:
         default_sender: ``a@b.c`` or ``Name <a@b.c>``, for messages without a sender; empty for none.
         guard: Decides which addresses the server may have.
         ssl_context: None verifies the server's certificate against the trust store of the system.
-        timeout_seconds: Of the connection and of each command.
+        timeout_seconds: Of the connection and of each command; the answer to the farewell gets one second.
 
     Raises:
         ConfigurationError: The URL or the sender is malformed; the message names the setting, never the URL.
@@ -156,9 +157,9 @@ class _Server:
 
 
 async def _quit(client: aiosmtplib.SMTP) -> None:
-    # The message is accepted; how the conversation ends no longer matters.
+    # The message is accepted; how the conversation ends no longer matters, and is worth no wait.
     with contextlib.suppress(aiosmtplib.SMTPException, OSError):
-        await client.quit()
+        await client.quit(timeout=_QUIT_SECONDS)
 
 
 def _refusal(error: aiosmtplib.SMTPResponseException, *, is_handed_over: bool) -> ServiceError:

@@ -44,3 +44,12 @@ def test_the_commands_of_the_readme_do_what_it_says(stack: Stack, tmp_path: Path
 
 def test_the_programs_that_the_readme_starts_are_installed() -> None:
     assert (_BINARIES / "latchflow").exists()
+
+
+def test_make_run_writes_the_file_that_the_readme_reads() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    (path,) = set(re.findall(r"< (\S+ready\.json)", text))
+    assert f"latchflow dev --ready-file {path}\n" in makefile.partition("\nrun:")[2]
+    assert f"latchflow dev --ready-file {path}\n" in text

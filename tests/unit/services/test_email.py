@@ -251,6 +251,14 @@ async def test_the_phase_in_which_it_fails_decides(answers: dict[str, str | None
     assert (outcome.kind if isinstance(outcome, ServiceError) else "sent") == kind
 
 
+async def test_a_server_that_never_says_goodbye_holds_nothing_up() -> None:
+    async with asyncio.timeout(10), scripted_server({"QUIT": "never"}) as port:
+        smtp = SmtpEmail(f"smtp://127.0.0.1:{port}", "a@b.c", GUARD)
+        result = await smtp.send(EmailMessage(to=[ADA], subject="s"), idempotency_key="k")
+
+    assert result.accepted_recipients == ("ada@example.com",)
+
+
 @pytest.mark.parametrize("scheme", ["smtps", "smtp+starttls"])
 async def test_tls_verifies_the_name_of_the_server(scheme: str, tmp_path: Path) -> None:
     server_side, client_side = tls_pair(tmp_path, "localhost")
@@ -289,7 +297,7 @@ def test_a_malformed_default_sender_names_the_setting() -> None:
 async def scripted_server(answers: dict[str, str | None]) -> AsyncIterator[int]:
     """A server that takes everything but what `answers` says, by command; "" is the greeting, "." the end of the data.
 
-    None cuts the connection instead of answering, ``never`` answers nothing.
+    None cuts the connection instead of answering, ``never`` answers nothing and waits.
     """
     usual: dict[str, str | None] = {"": "220 hi", "EHLO": "250 hi", "DATA": "354 go", "QUIT": "221 bye"}
 
@@ -297,7 +305,7 @@ async def scripted_server(answers: dict[str, str | None]) -> AsyncIterator[int]:
         async def answer(command: str) -> bool:
             text = (usual | answers).get(command, "250 ok")
             if text == "never":
-                await asyncio.sleep(2)
+                await reader.read()  # until the client goes away
                 return False
             if text is None:
                 return False
