@@ -15,7 +15,8 @@ from cel.stdlib import add_stdlib_to_context
 
 from latchflow.errors import LatchflowError
 
-KNOWN_VARIABLES = frozenset({"event", "trigger", "pipeline", "steps", "item", "index"})
+KNOWN_VARIABLES = frozenset({"event", "trigger", "pipeline", "steps"})
+"""The roots that the expressions of a step may name."""
 MAX_LENGTH = 4096
 """Characters of one expression. The evaluator recurses over it: this many need less than 2 MiB of stack."""
 MAX_DEPTH = 128

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from api.schemas.base import Answer, Body, Name, Time
+from api.schemas.conventions import Answer, Body, Name, Time
 
 AttemptSeconds = Annotated[int, Field(ge=1, le=115, strict=True, description="Of one attempt.")]
 Switch = Annotated[bool, Field(strict=True)]

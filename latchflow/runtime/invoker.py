@@ -8,12 +8,11 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
-import structlog
-
 from latchflow.config_schemas import secret_strings
-from latchflow.masking import mask, readable
+from latchflow.masking import Masker, readable
 from latchflow.runtime.configs import ConfigError, config_of, secrets_of
 from latchflow.runtime.loops import is_being_cancelled
+from latchflow.runtime.plugin_log import plugin_logger
 from latchflow.runtime.registry import LoadedAction
 from latchflow.sdk import ActionCall, ActionResult, Invocation, PermanentFailure, Retry, ServiceError, Services
 
@@ -72,6 +71,7 @@ class Failure:
 async def invoke(action: LoadedAction, call: Call) -> Success | Failure:
     """Run the action on its plugin's loop and say what came of it; never raises but for cancellation."""
     secrets = secrets_of(action, call.config)
+    masker = Masker(secret_strings(action.schema, call.config))
     limit = asyncio.timeout(call.timeout_seconds)
     try:
         details = ActionCall(
@@ -81,7 +81,8 @@ async def invoke(action: LoadedAction, call: Call) -> Success | Failure:
             is_payload_from_input=call.is_payload_from_input,
             invocation=call.invocation,
             services=call.services,
-            logger=structlog.get_logger("plugin").bind(
+            logger=plugin_logger(
+                masker,
                 plugin=action.plugin.name,
                 event_id=str(call.invocation.event_id),
                 invocation_id=str(call.invocation.id),
@@ -97,7 +98,7 @@ async def invoke(action: LoadedAction, call: Call) -> Success | Failure:
         if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
             raise
         result = _failure(error, timed_out=limit.expired(), call=call)
-    return result if isinstance(result, Success) else _shown(result, secret_strings(action.schema, call.config))
+    return result if isinstance(result, Success) else _shown(result, masker)
 
 
 def _result(answer: Any) -> Success | Failure:
@@ -149,10 +150,10 @@ def _text(value: object) -> str:
         return f"({type(value).__name__} without a text: its __str__ raised {type(error).__name__})"
 
 
-def _shown(failure: Failure, secrets: list[str]) -> Failure:
+def _shown(failure: Failure, masker: Masker) -> Failure:
     """The failure as people may read it and every store can hold it."""
     return replace(
         failure,
-        error_type=readable(mask(failure.error_type, secrets))[:_MAX_ERROR_TYPE],
-        message=readable(mask(failure.message, secrets))[:_MAX_MESSAGE],
+        error_type=readable(masker.text(failure.error_type))[:_MAX_ERROR_TYPE],
+        message=readable(masker.text(failure.message))[:_MAX_MESSAGE],
     )

@@ -10,6 +10,7 @@ from latchflow.crypto import Keyring
 from latchflow.errors import NotFoundError
 from latchflow.store import places
 from latchflow.store.database import Connection
+from latchflow.store.known_secrets import masker_of_events
 from latchflow.store.pages import Page, page_of
 
 Key = tuple[datetime, UUID]
@@ -44,7 +45,7 @@ async def list_events(
 
 
 async def get_event(connection: Connection, keyring: Keyring, event_id: UUID) -> dict[str, Any]:
-    """One event with its context opened and its runs.
+    """One event with its context opened and its runs; the secrets of its actions are masked in what they left.
 
     Raises:
         NotFoundError: There is none with this id.
@@ -92,12 +93,16 @@ async def _completed(
     connection: Connection, keyring: Keyring, invocations: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     attempts = await _attempts(connection, [invocation["id"] for invocation in invocations])
+    masker = await masker_of_events(connection, keyring, list({invocation["event_id"] for invocation in invocations}))
     return [
         {
             **invocation,
             "capability": {"plugin": invocation["plugin"], "key": invocation["capability_key"]},
-            "output": _output(invocation, keyring),
-            "attempts": attempts[invocation["id"]],
+            "output": masker.value(_output(invocation, keyring)),
+            "attempts": [
+                {**attempt, "progress": masker.value(attempt["progress"]), "error": masker.value(attempt["error"])}
+                for attempt in attempts[invocation["id"]]
+            ],
         }
         for invocation in invocations
     ]

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from psycopg.rows import dict_row
 
 from api.app import create_app
+from latchflow.crypto import Keyring
 from latchflow.key_material import new_encryption_key
 from latchflow.settings import Settings
 from tests.support.api import BOOTSTRAP_TOKEN, Query, ScopedClient, TokenClient, Wiring
@@ -31,6 +32,11 @@ def settings(database: TestDatabase, tmp_path: Path) -> Settings:
             "LATCHFLOW_MAX_BODY_BYTES": 65536,
         }
     )
+
+
+@pytest.fixture
+def keyring(settings: Settings) -> Keyring:
+    return Keyring.from_setting(settings.encryption_key.get_secret_value())
 
 
 @pytest.fixture

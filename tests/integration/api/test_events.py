@@ -2,22 +2,15 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import httpx2
-import pytest
 from psycopg.types.json import Jsonb
 
 from latchflow.crypto import Keyring
 from latchflow.key_material import new_encryption_key
-from latchflow.settings import Settings
 from latchflow.store import places
 from tests.support.api import Query, Wiring
 from tests.support.plugins import PLUGIN
 
 FIRED_AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-
-
-@pytest.fixture
-def keyring(settings: Settings) -> Keyring:
-    return Keyring.from_setting(settings.encryption_key.get_secret_value())
 
 
 def add_event(
