@@ -43,6 +43,7 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
         alive = await processes.alive(connection)
         plugins = (await list_plugins(connection, limit=_MOST_PLUGINS, after=None)).items
         unstarted_events = await events.count_unstarted(connection)
+        unrouted = await events.count_unrouted(connection)
     problems = []
     if temporal == "away":
         problems.append("Temporal does not answer: accepted events wait.")
@@ -52,6 +53,9 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
             f"{unstarted_events} accepted {events_have} not been started for over 5 seconds: "
             "each start is repeated until Temporal takes it; the log of the API says why it does not."
         )
+    if unrouted:
+        wait = "step waits" if unrouted == 1 else "steps wait"
+        problems.append(f"{unrouted} {wait} for a worker that has their plugin (status UNROUTED).")
     if not any(process.role == "worker" for process in alive):
         problems.append("No worker reports: events wait. Start one with `latchflow worker`.")
     problems += [f"Plugin {row['name']} failed: {row['error']}" for row in plugins if row["status"] == "FAILED"]

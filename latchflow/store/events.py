@@ -1,12 +1,16 @@
 """Rows of an event's way: opening it, confirming its start, closing it. Decisions stand in `latchflow.plan`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from pydantic import TypeAdapter
+import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from latchflow.model import EventStatus, InvocationStatus, Manifest, RunStatus
 from latchflow.store.database import Connection
+
+log = structlog.get_logger(__name__)
 
 MANIFEST = TypeAdapter(Manifest)
 """Reads and writes the column ``events.manifest``."""
@@ -34,7 +38,7 @@ async def unstarted(
     rows = await (
         await connection.execute(
             """
-            SELECT manifest FROM events
+            SELECT id, manifest FROM events
             WHERE start_confirmed_at IS NULL AND closed_at IS NULL AND fired_at < now() - make_interval(secs => %s)
               AND id <> ALL (%s::uuid[])
             ORDER BY fired_at LIMIT %s
@@ -42,7 +46,16 @@ async def unstarted(
             (older_than_seconds, list(leaving_out), limit),
         )
     ).fetchall()
-    return [MANIFEST.validate_python(row["manifest"]) for row in rows]
+    return [manifest for row in rows if (manifest := _readable(row)) is not None]
+
+
+def _readable(row: Mapping[str, Any]) -> Manifest | None:
+    """One that cannot be read must not keep the others from starting; health counts it as unstarted."""
+    try:
+        return MANIFEST.validate_python(row["manifest"])
+    except ValidationError:
+        log.exception("a manifest cannot be read", event_id=str(row["id"]))
+        return None
 
 
 async def lock_open(connection: Connection, event_id: UUID) -> Manifest | None:

@@ -4,6 +4,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from latchflow.crypto import Keyring
+from tests.integration.api.test_events import add_event, add_invocation
 from tests.support.api import Query, Wiring
 
 
@@ -34,6 +36,18 @@ async def test_without_unstarted_events_there_is_no_problem_with_them(client: ht
 
     assert health["unstartedEvents"] == 0
     assert not [text for text in health["problems"] if "accepted event" in text and "started" in text]
+
+
+async def test_steps_without_a_worker_that_has_their_plugin_are_a_problem(
+    client: httpx2.AsyncClient, wiring: Wiring, query: Query, keyring: Keyring
+) -> None:
+    trigger, action = await wiring.trigger(), await wiring.action()
+    add_invocation(query, keyring, add_event(query, keyring, trigger["id"]), action["id"])
+    query("UPDATE invocations SET status = 'UNROUTED' RETURNING id")
+
+    problems = (await client.get("/system/plugin-runtime/health")).json()["problems"]
+
+    assert [text for text in problems if text.startswith("1 step waits for a worker that has their plugin")]
 
 
 async def test_the_api_is_ready_while_the_database_answers(client: httpx2.AsyncClient) -> None:

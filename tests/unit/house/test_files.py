@@ -50,6 +50,8 @@ def test_no_file_names_a_package_index() -> None:
     assert _lines(_PACKAGE_INDEX) == [], "Which index to use is the business of who installs."
 
 
-@pytest.mark.parametrize("text", ["see /home/ada/latchflow", "cd /Users/ada/x", "--index-url https://x", "PIP_INDEX_URL=x"])
+@pytest.mark.parametrize(
+    "text", ["see /home/ada/latchflow", "cd /Users/ada/x", "--index-url https://x", "PIP_INDEX_URL=x"]
+)
 def test_what_must_not_be_there_is_found(text: str) -> None:
     assert _FOLDER_OF_A_MACHINE.search(text) or _PACKAGE_INDEX.search(text)
