@@ -1,6 +1,8 @@
 """The worker process: picks the concrete parts, then polls Temporal until it is told to stop."""
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -17,6 +19,7 @@ from activities.events import EventActivities
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, LatchflowError
 from latchflow.names import TASK_QUEUE
+from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
 from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
@@ -60,13 +63,17 @@ async def main() -> None:
         stack.callback(registry.close)
         http = GuardedHttp(guard)
         stack.push_async_callback(http.aclose)
+        evaluator = Evaluator()
+        stack.push_async_callback(evaluator.aclose)
         actions = ActionActivities(
             database=database,
             keyring=keyring,
             registry=registry,
             backends=Backends(email=email, http=http),
+            evaluator=evaluator,
             worker=str(me),
         )
+        stack.push_async_callback(actions.close)
         poller = PollerBehaviorSimpleMaximum(_POLLERS)
         worker = Worker(
             client,
@@ -104,3 +111,7 @@ if __name__ == "__main__":
         uvloop.run(main())
     except LatchflowError as error:
         sys.exit(f"latchflow: {error.message}")
+    # Threads of plugins that never came back must not keep a stopped worker alive.
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(0)

@@ -57,8 +57,10 @@ def ending_of_failure(
 
 
 def retry_delay(failure: Failure) -> timedelta | None:
-    """The wait the action asked for, capped; None leaves it to Temporal's policy."""
-    return min(failure.retry_after, LONGEST_RETRY) if failure.retry_after is not None else None
+    """The wait the action asked for, between none and a day; None leaves it to Temporal's policy."""
+    if failure.retry_after is None:
+        return None
+    return max(timedelta(0), min(failure.retry_after, LONGEST_RETRY))
 
 
 def fail(failure: Failure, ending: Ending) -> NoReturn:

@@ -1,13 +1,17 @@
 """Core heartbeats for the plugin: a killed worker is noticed, and a cancellation reaches a plugin that never asks."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from temporalio import activity
 
+from latchflow.masking import readable_json
 from latchflow.temporal import policies
+
+_MAX_BYTES = 32 * 1024
 
 
 class Beat:
@@ -17,8 +21,16 @@ class Beat:
         self.progress: Any = None
 
     def report(self, progress: Any) -> None:
-        """Keep the progress for the next heartbeat."""
-        self.progress = progress
+        """Keep the progress for the next heartbeat.
+
+        Raises:
+            TypeError: It cannot be written as JSON. A heartbeat that cannot be sent would end the attempt.
+            ValueError: It cannot be written as JSON, or is over 32 KiB.
+        """
+        size = len(json.dumps(progress, allow_nan=False))
+        if size > _MAX_BYTES:
+            raise ValueError(f"The progress has {size} bytes; at most {_MAX_BYTES} are kept. Report less.")
+        self.progress = readable_json(progress)
 
 
 @asynccontextmanager

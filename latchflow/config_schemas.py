@@ -1,7 +1,7 @@
 """A config against the JSON Schema of its capability: is it valid, which parts are secret, which hold expressions."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 from jsonschema import Draft202012Validator
@@ -10,7 +10,11 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from latchflow.errors import FieldError, InvalidInputError
-from latchflow.schema_walk import Place, Schema, places, pointer_of
+from latchflow.masking import strings_in
+from latchflow.schema_walk import Schema, marked_properties, pointer_of
+
+WRITE_ONLY = "writeOnly"
+TEMPLATE = "x-latchflow-template"
 
 MASK = "********"
 """Stands for a secret in what the API answers; sent back, it means "keep what is stored"."""
@@ -36,12 +40,25 @@ def check_config(schema: Schema, config: Any) -> None:
         raise InvalidInputError("The config does not satisfy the schema of its capability.", unique)
 
 
+def secret_names(schema: Schema) -> frozenset[str]:
+    """The properties marked ``writeOnly: true``."""
+    return marked_properties(schema, WRITE_ONLY)
+
+
+def template_names(schema: Schema) -> frozenset[str]:
+    """The properties marked ``x-latchflow-template: true``: their strings are CEL, evaluated by core."""
+    return marked_properties(schema, TEMPLATE)
+
+
+def secret_strings(schema: Schema, config: Any) -> list[str]:
+    """Every string in the secret properties of a config, at any depth: what must never be shown."""
+    return strings_in([config[name] for name in _present(secret_names(schema), config)])
+
+
 def mask_secrets(schema: Schema, config: Any) -> Any:
     """The config as people may read it: each secret replaced by `MASK`."""
-    masked = json.loads(json.dumps(config))
-    for place in _outermost(place for place in places(schema, masked) if place.schema.get("writeOnly") is True):
-        masked = _replaced(masked, place.path, MASK)
-    return masked
+    secret = dict.fromkeys(_present(secret_names(schema), config), MASK)
+    return {**config, **secret} if secret else config
 
 
 def keep_secrets(schema: Schema, config: Any, stored: Any) -> Any:
@@ -53,38 +70,27 @@ def keep_secrets(schema: Schema, config: Any, stored: Any) -> Any:
         stored: What was stored before; None on create.
 
     Raises:
-        InvalidInputError: A mask stands where nothing is stored, or inside a list, where positions say nothing.
+        InvalidInputError: A mask stands where nothing is stored.
     """
-    faults = []
-    for place in list(places(schema, config)):
-        if place.schema.get("writeOnly") is not True or place.value != MASK:
-            continue
-        kept = _MISSING if any(isinstance(part, int) for part in place.path) else _at(stored, place.path)
-        if kept is _MISSING:
-            message = "There is no stored value to keep here. Send the secret itself."
-            faults.append(FieldError(pointer=f"/config{pointer_of(place.path)}", message=message))
-        else:
-            config = _replaced(config, place.path, kept)
+    masked = [name for name in _present(secret_names(schema), config) if config[name] == MASK]
+    kept = {name: stored[name] for name in _present(masked, stored)}
+    message = "There is no stored value to keep here. Send the secret itself."
+    faults = [
+        FieldError(pointer=f"/config{pointer_of((name,))}", message=message) for name in masked if name not in kept
+    ]
     if faults:
         raise InvalidInputError("A masked secret stands for nothing.", faults)
-    return config
+    return {**config, **kept} if kept else config
 
 
 def templates(schema: Schema, config: Any) -> Iterator[tuple[str, Any]]:
-    """The parts whose strings are expressions (``x-latchflow-template: true``), each with its pointer."""
-    for place in _outermost(place for place in places(schema, config) if place.schema.get("x-latchflow-template")):
-        yield f"/config{pointer_of(place.path)}", place.value
+    """The parts whose strings are expressions, each with its pointer."""
+    for name in _present(template_names(schema), config):
+        yield f"/config{pointer_of((name,))}", config[name]
 
 
-_MISSING = object()
-
-
-def _outermost(found: Iterator[Place]) -> list[Place]:
-    """Without repetitions and without places inside another one."""
-    by_path = {place.path: place for place in found}
-    return [
-        place for path, place in by_path.items() if not any(path[:length] in by_path for length in range(len(path)))
-    ]
+def _present(names: Collection[str], config: Any) -> list[str]:
+    return [name for name in config if name in names] if isinstance(config, Mapping) else []
 
 
 def _describe(error: ValidationError) -> Iterator[FieldError]:
@@ -105,19 +111,3 @@ def _describe(error: ValidationError) -> Iterator[FieldError]:
         rule = json.dumps(error.validator_value, ensure_ascii=False)
         rule = rule if len(rule) <= _SHOWN else rule[:_SHOWN] + "…"
         yield FieldError(pointer=pointer, message=f"This breaks the schema's rule {error.validator}: {rule}.")
-
-
-def _at(value: Any, path: tuple[str | int, ...]) -> Any:
-    for part in path:
-        if not isinstance(value, Mapping) or part not in value:
-            return _MISSING
-        value = value[part]
-    return value
-
-
-def _replaced(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
-    if not path:
-        return new
-    copy: Any = list(value) if isinstance(value, list) else dict(value)
-    copy[path[0]] = _replaced(value[path[0]], path[1:], new)
-    return copy

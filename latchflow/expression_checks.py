@@ -7,9 +7,6 @@ from latchflow import expressions
 from latchflow.errors import FieldError
 from latchflow.expressions import ExpressionError
 
-KNOWN_VARIABLES = frozenset({"event", "trigger", "pipeline", "steps"})
-"""The roots an expression of a step may name."""
-
 
 def check_expressions(value: Any, pointer: str, *, where: str, is_template: bool) -> Iterator[FieldError]:
     """Compile what a definition holds.
@@ -21,11 +18,11 @@ def check_expressions(value: Any, pointer: str, *, where: str, is_template: bool
         is_template: Which of the two it is.
     """
     if is_template:
-        for below, error in expressions.check_template(value, KNOWN_VARIABLES):
+        for below, error in expressions.check_template(value):
             yield _fault(pointer + below, where, error)
         return
     try:
-        expressions.check(value, KNOWN_VARIABLES)
+        expressions.check(value)
     except ExpressionError as error:
         yield _fault(pointer, where, error)
 

@@ -5,7 +5,7 @@ A template is a JSON value whose strings are CEL expressions, at any depth; its 
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ from cel.stdlib import add_stdlib_to_context
 
 from latchflow.errors import LatchflowError
 
-KNOWN_VARIABLES = frozenset({"event", "trigger", "pipeline", "steps", "item", "index"})
+KNOWN_VARIABLES = frozenset({"event", "trigger", "pipeline", "steps"})
+"""The roots that the expressions of a step may name."""
 MAX_LENGTH = 4096
 """Characters of one expression. The evaluator recurses over it: this many need less than 2 MiB of stack."""
 MAX_DEPTH = 128
@@ -108,8 +109,15 @@ def check_template(
             yield pointer, error
 
 
-def evaluate_template(value: Any, variables: Mapping[str, Any]) -> Any:
+def evaluate_template(
+    value: Any, variables: Mapping[str, Any], *, before_each: Callable[[str], None] | None = None
+) -> Any:
     """Evaluate every string of `value`, at any depth; everything else stays as it is.
+
+    Args:
+        value: The template.
+        variables: What its expressions see.
+        before_each: Called with each expression before it is evaluated.
 
     Raises:
         ExpressionError: The first fault; its message names the place in the template.
@@ -118,6 +126,8 @@ def evaluate_template(value: Any, variables: Mapping[str, Any]) -> Any:
 
     def fill(node: Any, pointer: str) -> Any:
         if isinstance(node, str):
+            if before_each is not None:
+                before_each(node)
             try:
                 return _evaluate(node, context)
             except ExpressionError as error:

@@ -118,9 +118,9 @@ class RetryPolicy:
 class PlannedStep:
     """One invocation an event owes, with everything that was fixed when the event opened.
 
+    Its expressions are not here: they stay in Postgres with the invocation, so that the workflow's input stays small.
+
     Attributes:
-        when: CEL that must be true for the step to run.
-        input: An object whose strings are CEL; becomes the payload. None: the payload is the event's context.
         skip_reason: Set when the step was already known not to run (disabled).
         timeout_seconds: Of one attempt, 1 to 115.
     """
@@ -136,8 +136,6 @@ class PlannedStep:
     capability_key: str
     kind: Literal["action"] = "action"
     on_failure: Literal["stop", "continue"] = "stop"
-    when: str | None = None
-    input: Mapping[str, Any] | None = None
     is_inline: bool = False
     timeout_seconds: int = 115
     retry_policy: RetryPolicy = RetryPolicy()
@@ -167,7 +165,12 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class StepInForce:
-    """A step as its pipeline has it now, with the action definition it uses."""
+    """A step as its pipeline has it now, with the action definition it uses.
+
+    Attributes:
+        when: CEL that must be true for the step to run.
+        input: An object whose strings are CEL; becomes the payload. None: the payload is the event's context.
+    """
 
     id: UUID
     name: str

@@ -23,6 +23,15 @@ def event_workflow_id(event_id: UUID) -> str:
     return f"event:{event_id}"
 
 
+def event_id_of(workflow_id: str) -> UUID | None:
+    """The event a workflow id belongs to; None when it is not one of `event_workflow_id`."""
+    prefix, _, rest = workflow_id.partition(":")
+    try:
+        return UUID(rest) if prefix == "event" else None
+    except ValueError:
+        return None
+
+
 def event_id_of_key(trigger_id: UUID, key: str) -> UUID:
     """The id of the one event a dedupe key stands for."""
     return uuid5(trigger_id, key)

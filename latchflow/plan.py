@@ -124,7 +124,7 @@ def backoff_seconds(attempt: int, policy: RetryPolicy) -> float:
     """How long Temporal waits after its attempt with this number (from 1), unless the plugin asked for another time."""
     exponent = min(attempt - 1, 64)  # beyond that every policy has reached its cap
     interval = policy.initial_interval_seconds * policy.backoff_coefficient**exponent
-    return min(interval, policy.maximum_interval_seconds)
+    return min(interval, max(policy.maximum_interval_seconds, policy.initial_interval_seconds))
 
 
 def _planned(run_id: UUID, step: StepInForce) -> PlannedStep:
@@ -146,8 +146,6 @@ def _planned(run_id: UUID, step: StepInForce) -> PlannedStep:
         capability_key=step.capability_key,
         kind=step.kind,
         on_failure=step.on_failure,
-        when=step.when,
-        input=step.input,
         is_inline=step.is_inline,
         timeout_seconds=step.timeout_seconds or step.action_timeout_seconds or PlannedStep.timeout_seconds,
         retry_policy=RetryPolicy(**policy),

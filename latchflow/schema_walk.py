@@ -1,37 +1,85 @@
-"""Walking a value beside the JSON Schema that describes it."""
+"""Walking the JSON Schema of a config: which of its properties carry a mark, and which marks stand elsewhere."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 Schema = Mapping[str, Any]
 
-_DEEPEST_REFERENCE = 32
-_COMBINERS = ("allOf", "anyOf", "oneOf")
-_CONDITIONS = ("if", "then", "else", "not")
+_BRANCHES = ("allOf", "anyOf", "oneOf")
+_LISTS = (*_BRANCHES, "prefixItems")
+_MAPS = ("properties", "patternProperties", "dependentSchemas")
+_SINGLE = (
+    "additionalProperties",
+    "unevaluatedProperties",
+    "propertyNames",
+    "items",
+    "unevaluatedItems",
+    "contains",
+    "contentSchema",
+    "if",
+    "then",
+    "else",
+    "not",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """A part of a value and one schema that speaks about it.
+class _Part:
+    """A schema inside a schema.
 
     Attributes:
-        path: Property names and list positions from the top.
+        word: The keyword that leads to it; of a property, ``properties``.
+        name: The property's.
     """
 
-    path: tuple[str | int, ...]
-    value: Any
+    pointer: str
     schema: Schema
+    word: str = ""
+    name: str = ""
 
 
-def places(schema: Any, value: Any) -> Iterator[Place]:
-    """Every part of a value with every schema that may apply to it.
+def marked_properties(schema: Schema, mark: str) -> frozenset[str]:
+    """The properties of the top level that have `mark` set to true.
 
-    All branches of ``anyOf`` and its like are taken, whether they match or not: a secret marked in one branch
-    stays secret whatever the config looks like. References are followed inside the schema only.
+    The mark may stand in a branch, where Pydantic writes that of an optional field, or behind a reference.
     """
-    yield from _walk(schema, value, (), schema, 0)
+    return frozenset(
+        part.name
+        for top in _top(schema)
+        for part in _below(top, schema)
+        if part.word == "properties" and _has(mark, _same(part, schema))
+    )
+
+
+def misplaced(schema: Schema, mark: str) -> Iterator[str]:
+    """JSON pointers to where `mark` is true anywhere else.
+
+    Inside a property that has it, it says nothing new; in a definition that nobody refers to, it says nothing.
+    """
+    pending: list[_Part] = []
+    for top in _top(schema):
+        if top.schema.get(mark) is True:
+            yield f"{top.pointer}/{mark}"
+        for part in _below(top, schema):
+            if part.word == "properties":
+                same = _same(part, schema)
+                inside = [] if _has(mark, same) else [below for place in same for below in _below(place, schema)]
+                pending += [below for below in inside if below.word not in ("$ref", *_BRANCHES)]
+            elif part.word != "$ref":
+                pending.append(part)
+    for part in _closure(pending, schema):
+        if part.schema.get(mark) is True:
+            yield f"{part.pointer}/{mark}"
+
+
+def unresolved(schema: Schema) -> Iterator[str]:
+    """JSON pointers to the references that do not lead to a place inside the schema by its pointer."""
+    for part in _closure([_Part(pointer="", schema=schema)], schema):
+        for word in ("$ref", "$dynamicRef"):
+            if word in part.schema and (word == "$dynamicRef" or _target(part.schema, schema) is None):
+                yield f"{part.pointer}/{word}"
 
 
 def pointer_of(path: tuple[str | int, ...]) -> str:
@@ -39,47 +87,57 @@ def pointer_of(path: tuple[str | int, ...]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
-def _walk(schema: Any, value: Any, path: tuple[str | int, ...], root: Any, depth: int) -> Iterator[Place]:
-    if not isinstance(schema, Mapping) or depth > _DEEPEST_REFERENCE:
-        return
-    yield Place(path=path, value=value, schema=schema)
-    for same in _schemas_of_the_same(schema, root):
-        yield from _walk(same, value, path, root, depth + 1)
-    if isinstance(value, Mapping):
-        for name, part in value.items():
-            for below in _schemas_of_property(schema, name):
-                yield from _walk(below, part, (*path, name), root, 0)
-    elif isinstance(value, list):
-        first = schema.get("prefixItems", [])
-        for index, part in enumerate(value):
-            below = first[index] if index < len(first) else schema.get("items")
-            yield from _walk(below, part, (*path, index), root, 0)
+def _top(schema: Schema) -> list[_Part]:
+    """The top level: the schema, and the definition it refers to when its model refers to itself."""
+    return _closure([_Part(pointer="", schema=schema)], schema, ("$ref",))
 
 
-def _schemas_of_the_same(schema: Schema, root: Any) -> Iterator[Any]:
+def _same(part: _Part, root: Schema) -> list[_Part]:
+    """Every schema of the same value: the part, its branches, and what they refer to."""
+    return _closure([part], root, ("$ref", *_BRANCHES))
+
+
+def _has(mark: str, parts: list[_Part]) -> bool:
+    return any(part.schema.get(mark) is True for part in parts)
+
+
+def _closure(parts: list[_Part], root: Schema, words: tuple[str, ...] | None = None) -> list[_Part]:
+    """The parts and all below them that the words lead to; without words, all."""
+    found: dict[str, _Part] = {}
+    pending = list(parts)
+    while pending:
+        part = pending.pop()
+        if part.pointer not in found:
+            found[part.pointer] = part
+            pending += [below for below in _below(part, root) if words is None or below.word in words]
+    return list(found.values())
+
+
+def _below(part: _Part, root: Schema) -> Iterator[_Part]:
+    target = _target(part.schema, root)
+    if target is not None:
+        yield target
+    for word in _MAPS:
+        for name, below in _mapping(part.schema.get(word)).items():
+            yield from _part(f"{part.pointer}/{word}{pointer_of((name,))}", below, word, name)
+    for word in _LISTS:
+        for position, below in enumerate(part.schema.get(word, ())):
+            yield from _part(f"{part.pointer}/{word}/{position}", below, word)
+    for word in _SINGLE:
+        yield from _part(f"{part.pointer}/{word}", part.schema.get(word), word)
+
+
+def _part(pointer: str, schema: Any, word: str, name: str = "") -> Iterator[_Part]:
+    if isinstance(schema, Mapping):  # true and false are schemas too, and hold nothing
+        yield _Part(pointer=pointer, schema=schema, word=word, name=name)
+
+
+def _target(schema: Schema, root: Schema) -> _Part | None:
     reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        yield _resolve(root, reference[1:])
-    for word in _COMBINERS:
-        yield from schema.get(word, ())
-    for word in _CONDITIONS:
-        if word in schema:
-            yield schema[word]
-    yield from schema.get("dependentSchemas", {}).values()
-
-
-def _schemas_of_property(schema: Schema, name: str) -> Iterator[Any]:
-    own = schema.get("properties", {})
-    matching = [below for pattern, below in schema.get("patternProperties", {}).items() if re.search(pattern, name)]
-    if name in own:
-        yield own[name]
-    yield from matching
-    if name not in own and not matching:
-        yield schema.get("additionalProperties")
-
-
-def _resolve(root: Any, pointer: str) -> Any:
-    found = root
+    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+        return None
+    pointer = unquote(reference[1:])
+    found: Any = root
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(found, list) and name.isdigit() and int(name) < len(found):
@@ -88,4 +146,8 @@ def _resolve(root: Any, pointer: str) -> Any:
             found = found.get(name)
         else:
             return None
-    return found
+    return _Part(pointer=pointer, schema=found, word="$ref") if isinstance(found, Mapping) else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -40,5 +40,7 @@ def set_up_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(_LEVELS[settings.log_level])
-    for noisy in ("httpx2", "httpcore2", "temporalio.activity", "alembic"):
+    for noisy in ("httpx2", "httpcore2", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It writes a traceback for every attempt that fails; the attempt's own entry says what a reader needs.
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)

@@ -52,8 +52,7 @@ class TriggerEventWorkflow:
         closing = Closing(
             event_id=manifest.event_id, outcomes=tuple(self._outcomes.values()), is_cancelled=self._is_cancelled
         )
-        # A second request to cancel must not keep the event from being closed.
-        return await asyncio.shield(asyncio.create_task(_close(closing)))
+        return await _until_done(asyncio.create_task(_close(closing)))
 
     async def _carry_out(self, manifest: Manifest, run: PlannedRun) -> None:
         while not self._is_cancelled and (group := plan.next_steps(run, self._outcomes)):
@@ -79,7 +78,7 @@ async def _invoke(manifest: Manifest, run: PlannedRun, step: PlannedStep) -> Out
             task,
             result_type=Outcome,
             activity_id=str(step.invocation_id),
-            start_to_close_timeout=policies.start_to_close(step),
+            start_to_close_timeout=policies.START_TO_CLOSE,
             heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
             retry_policy=policies.retry_policy(step),
             # The action gets time to clean up, and its attempt an ending, before the event closes.
@@ -99,6 +98,16 @@ def _outcome_of(step: PlannedStep, error: ActivityError) -> Outcome:
     if isinstance(cause, ApplicationError) and cause.details:
         status = InvocationStatus(cause.details[0])  # execute_action says which status it recorded
     return Outcome(invocation_id=step.invocation_id, status=status, reason=str(cause or error))
+
+
+async def _until_done(closing: asyncio.Task[str]) -> str:
+    """A request to cancel that comes now must not keep the event from being closed."""
+    while True:
+        try:
+            return await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            if closing.cancelled():
+                raise
 
 
 async def _close(closing: Closing) -> str:

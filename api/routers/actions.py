@@ -11,7 +11,7 @@ from api.documents import action_of, draft_of, plain
 from api.etags import IfMatch, set_etag
 from api.paging import Cursor, Limit, decode_time_cursor, encode_cursor
 from api.routing import admin_router
-from api.schemas.base import Listing
+from api.schemas.conventions import Listing
 from api.schemas.definitions import Action, ActionCreate, ActionPatch
 from api.schemas.events import Execution
 from latchflow.store.definition_changes import change_definition, create_definition, delete_definition

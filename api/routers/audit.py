@@ -11,7 +11,7 @@ from api.context import ContextDep
 from api.paging import Cursor, Limit, decode_cursor, encode_cursor
 from api.routing import admin_router
 from api.schemas.audit import AuditEntry
-from api.schemas.base import Listing, Time
+from api.schemas.conventions import Listing, Time
 from latchflow.model import AuditKind, Phase
 from latchflow.store import audit_reading
 

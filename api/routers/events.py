@@ -10,7 +10,7 @@ from api.context import ContextDep
 from api.documents import event_of, event_summary_of
 from api.paging import Cursor, Limit, decode_time_cursor, encode_cursor
 from api.routing import admin_router
-from api.schemas.base import Listing
+from api.schemas.conventions import Listing
 from api.schemas.events import Event, EventSummary
 from latchflow.model import EventStatus
 from latchflow.store import event_documents

@@ -11,12 +11,13 @@ from api.auth import Caller, requires
 from api.context import ContextDep
 from api.paging import Cursor, Limit, decode_cursor, encode_cursor
 from api.routing import admin_router
-from api.schemas.base import Listing
+from api.schemas.conventions import Listing
 from api.schemas.history import HistoryEntry
 from latchflow.errors import MalformedError, NotFoundError
 from latchflow.model import EventStatus
 from latchflow.names import event_workflow_id
 from latchflow.store import events
+from latchflow.store.known_secrets import masker_of_events
 from latchflow.temporal.history import read_history
 
 router = admin_router("/admin/events", "events")
@@ -32,10 +33,11 @@ async def get_event_history(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Listing[HistoryEntry]:
-    """Temporal's own history of the event's workflow, oldest first, payloads decoded."""
+    """Temporal's own history of the event's workflow, oldest first, payloads decoded, secrets masked."""
     listing = f"events/{event_id}/history"
     async with context.database.connection() as connection:
         status = await events.status_of(connection, event_id)
+        masker = await masker_of_events(connection, context.keyring, [event_id])
     if status is None:
         raise NotFoundError(f"There is no event {event_id}.")
     if status is EventStatus.IGNORED:
@@ -44,7 +46,7 @@ async def get_event_history(
         context.temporal, event_workflow_id(event_id), limit=limit, page_token=_page_token(listing, cursor)
     )
     items = [
-        HistoryEntry(id=item.event_id, time=item.time, type=item.type, attributes=dict(item.attributes))
+        HistoryEntry(id=item.event_id, time=item.time, type=item.type, attributes=masker.value(dict(item.attributes)))
         for item in page.items
     ]
     token = page.next_page_token

@@ -11,7 +11,7 @@ from api.etags import IfMatch, set_etag
 from api.paging import Cursor, Limit, encode_cursor, page_in_memory
 from api.routers.pipelines import PipelineId, Reader, Writer
 from api.routing import admin_router
-from api.schemas.base import Listing
+from api.schemas.conventions import Listing
 from api.schemas.pipelines import Step, StepCreate, StepPatch
 from latchflow.store import pipeline_parts
 from latchflow.store.pipelines import get_pipeline

@@ -11,7 +11,7 @@ from api.documents import plain
 from api.etags import IfMatch, set_etag
 from api.paging import Cursor, Limit, decode_time_cursor, encode_cursor
 from api.routing import admin_router
-from api.schemas.base import Listing
+from api.schemas.conventions import Listing
 from api.schemas.pipelines import Pipeline, PipelineCreate, PipelinePatch
 from latchflow.store import pipelines
 from latchflow.store.pipeline_changes import change_pipeline as change_stored_pipeline

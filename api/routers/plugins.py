@@ -9,7 +9,7 @@ from api.auth import Caller, requires
 from api.context import ContextDep
 from api.paging import Cursor, Limit, decode_cursor, encode_cursor
 from api.routing import admin_router
-from api.schemas.base import Listing
+from api.schemas.conventions import Listing
 from api.schemas.plugins import Plugin
 from latchflow.store import plugins
 

@@ -9,7 +9,7 @@ from api.auth import Caller, deny, requires
 from api.context import ContextDep
 from api.paging import Cursor, Limit, decode_time_cursor, encode_cursor
 from api.routing import admin_router
-from api.schemas.base import Listing
+from api.schemas.conventions import Listing
 from api.schemas.tokens import CreatedToken, Token, TokenCreate
 from latchflow.scopes import covers
 from latchflow.store import tokens

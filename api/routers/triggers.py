@@ -12,7 +12,7 @@ from api.etags import IfMatch, set_etag
 from api.paging import Cursor, Limit, decode_time_cursor, encode_cursor
 from api.routers.events import OfStatus
 from api.routing import admin_router
-from api.schemas.base import Listing
+from api.schemas.conventions import Listing
 from api.schemas.definitions import Trigger, TriggerCreate, TriggerPatch
 from api.schemas.events import EventSummary
 from latchflow.store.definition_changes import change_definition, create_definition, delete_definition

@@ -3,9 +3,9 @@
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from api.schemas.base import Answer, Body, Name, Time
+from api.schemas.conventions import Answer, Body, Name, Time
 
 AttemptSeconds = Annotated[int, Field(ge=1, le=115, strict=True, description="Of one attempt.")]
 Switch = Annotated[bool, Field(strict=True)]
@@ -19,6 +19,11 @@ class RetryPolicy(Body):
     backoff_coefficient: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = 2.0
     maximum_interval_seconds: Annotated[float, Field(ge=0.1, le=86400, allow_inf_nan=False)] = 60.0
 
+    @model_serializer(mode="wrap")
+    def _only_what_was_sent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What a step leaves out is its action's to say, and what that leaves out the default."""
+        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
+
     @model_validator(mode="after")
     def _intervals_grow(self) -> Self:
         if self.maximum_interval_seconds < self.initial_interval_seconds:
@@ -27,12 +32,12 @@ class RetryPolicy(Body):
 
 
 class RetryPolicyAnswer(Answer):
-    """How attempts follow each other."""
+    """What a definition says of how attempts follow each other; null where it says nothing."""
 
-    max_attempts: int
-    initial_interval_seconds: float
-    backoff_coefficient: float
-    maximum_interval_seconds: float
+    max_attempts: int | None = None
+    initial_interval_seconds: float | None = None
+    backoff_coefficient: float | None = None
+    maximum_interval_seconds: float | None = None
 
 
 class CapabilityName(Body):

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from api.schemas.base import Answer, Time
+from api.schemas.conventions import Answer, Time
 
 State = Literal["ok", "away"]
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.schemas.base import Answer, Time
+from api.schemas.conventions import Answer, Time
 
 
 class HistoryEntry(Answer):

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from api.schemas.base import Answer
+from api.schemas.conventions import Answer
 
 
 class Delivery(Answer):

@@ -5,12 +5,13 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.schemas.base import Answer, Body, Name, Time
+from api.schemas.conventions import Answer, Body, Name, Time
 from api.schemas.definitions import AttemptSeconds, RetryPolicy, RetryPolicyAnswer, Switch
+from latchflow.expressions import MAX_LENGTH
 
 SortOrder = Annotated[int, Field(ge=0, le=1_000_000, strict=True, description="Equal ones run side by side.")]
 StepName = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Expression = Annotated[str, Field(min_length=1, max_length=10_000, description="CEL")]
+Expression = Annotated[str, Field(min_length=1, max_length=MAX_LENGTH, description="CEL")]
 OnFailure = Literal["stop", "continue"]
 
 

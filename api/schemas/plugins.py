@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from api.schemas.base import Answer, Time
+from api.schemas.conventions import Answer, Time
 
 
 class Capability(Answer):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from api.schemas.base import Answer, Body, Name, Time
+from api.schemas.conventions import Answer, Body, Name, Time
 from latchflow.scopes import TOKEN_SCOPES
 
 

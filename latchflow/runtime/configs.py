@@ -38,5 +38,11 @@ def config_of(loaded: Loaded, config: Mapping[str, Any]) -> Any:
 
 
 def _without_secrets(model: BaseModel, secret_names: frozenset[str]) -> BaseModel:
-    fields = [name for name, field in type(model).model_fields.items() if (field.alias or name) in secret_names]
+    fields = [
+        name
+        for name, field in type(model).model_fields.items()
+        if secret_names.intersection(
+            known for known in (name, field.alias, field.validation_alias) if isinstance(known, str)
+        )
+    ]
     return model.model_copy(update=dict.fromkeys(fields))

@@ -1,6 +1,7 @@
 """What a plugin contributes, as plain data: checked when it is enabled, stored, and all that the API validates by."""
 
 import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
@@ -9,6 +10,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict
 
+from latchflow.config_schemas import TEMPLATE, WRITE_ONLY
+from latchflow.schema_walk import misplaced, unresolved
 from latchflow.sdk import ActionCapability, InboundCapability, Plugin
 from latchflow.sdk.plugin import ConfigSchema
 
@@ -112,7 +115,7 @@ def _check_arity(where: str, function: object, count: int, shape: str) -> None:
         raise ContractError(f"{where}: {function!r} cannot be called")
     try:
         inspect.signature(function).bind(*[None] * count)
-    except TypeError:
+    except (TypeError, ValueError):  # the latter of a built-in function that shows no signature
         code = getattr(function, "__code__", None)
         place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
         raise ContractError(f"{where}: the function must take {shape}{place}") from None
@@ -122,10 +125,27 @@ def _checked_schema(where: str, config_schema: object) -> dict[str, Any]:
     is_model = isinstance(config_schema, type) and issubclass(config_schema, BaseModel)
     if not (is_model or isinstance(config_schema, Mapping)):
         raise ContractError(f"{where}: config_schema is neither a JSON Schema (dict) nor a Pydantic model")
-    schema = schema_of(cast("ConfigSchema", config_schema))
     try:
+        schema = schema_of(cast("ConfigSchema", config_schema))
+        schema = json.loads(json.dumps(schema, allow_nan=False))  # it is stored and sent; what cannot be is found here
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         place = "/".join(str(part) for part in error.absolute_path)
         raise ContractError(f"{where}: config_schema/{place}: {error.message}") from None
-    return schema
+    except Exception as error:  # Pydantic asks the model's own code
+        raise ContractError(f"{where}: config_schema gives no JSON Schema: {error}") from None
+    _check_marks(where, schema)
+    return cast("dict[str, Any]", schema)
+
+
+def _check_marks(where: str, schema: Mapping[str, Any]) -> None:
+    """A secret or a template that only one side saw would be masked here and handed out there."""
+    for pointer in unresolved(schema):
+        fix = "refer to a place inside the schema by its pointer, for example '#/$defs/Account'"
+        raise ContractError(f"{where}: config_schema{pointer}: this reference is not followed; {fix}")
+    for mark in (WRITE_ONLY, TEMPLATE):
+        for pointer in misplaced(schema, mark):
+            fix = "move the mark to the property of the top level, or the marked part to a property of its own there"
+            raise ContractError(
+                f"{where}: config_schema{pointer}: only a direct property of the config may be marked; {fix}"
+            )

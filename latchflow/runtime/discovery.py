@@ -58,9 +58,11 @@ def discover(roots: Iterable[Path]) -> list[PluginSource]:
         first = found.get(source.name)
         if first is None:
             found[source.name] = source
-        elif first.folder != source.folder:
+        elif first.folder.resolve() != source.folder.resolve():
             clash = f"{folder}: a plugin named {source.name!r} is already at {first.folder}. Rename one of them."
-            found[f"{source.name} ({folder.name})"] = _broken(folder, clash)
+            # Under a name of its own: its verdict must not stand where that of the first does.
+            name = f"{source.name} ({folder})"
+            found[name] = _broken(folder, source.error or clash, name=name)
     return list(found.values())
 
 
@@ -74,18 +76,19 @@ def read_source(folder: Path) -> PluginSource:
     file = folder / "plugin.toml"
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
+        fault = _fault(data)
+        if fault:
+            return _broken(folder, f"{file}: {fault}")
+        hash_of_code = code_hash(folder)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return _broken(folder, f"{file}: {error}")
-    fault = _fault(data)
-    if fault:
-        return _broken(folder, f"{file}: {fault}")
     return PluginSource(
         name=data["name"],
         version=data["version"],
         display_name=data.get("display_name", data["name"]),
         scopes=tuple(data.get("scopes", ())),
         folder=folder,
-        code_hash=code_hash(folder),
+        code_hash=hash_of_code,
     )
 
 
@@ -114,9 +117,9 @@ def _installed() -> Iterator[Path]:
             yield base.joinpath(*entry_point.module.split(".")[1:])
 
 
-def _broken(folder: Path, error: str) -> PluginSource:
+def _broken(folder: Path, error: str, *, name: str | None = None) -> PluginSource:
     return PluginSource(
-        name=folder.name,
+        name=name or folder.name,
         version="",
         display_name=folder.name,
         scopes=(),
@@ -127,7 +130,7 @@ def _broken(folder: Path, error: str) -> PluginSource:
 
 
 def _fault(data: dict[str, object]) -> str | None:
-    checks = (_unknown_field, _bad_name, _bad_version, _bad_sdk, _bad_scopes)
+    checks = (_unknown_field, _bad_name, _bad_version, _bad_display_name, _bad_sdk, _bad_scopes)
     return next((fault for check in checks if (fault := check(data))), None)
 
 
@@ -144,10 +147,18 @@ def _bad_name(data: dict[str, object]) -> str | None:
 
 
 def _bad_version(data: dict[str, object]) -> str | None:
+    version = data.get("version")
     try:
-        Version(str(data.get("version", "")))
+        Version(version if isinstance(version, str) else "")
     except InvalidVersion:
-        return 'version: write something like "1.2.0"'
+        return 'version: write something like "1.2.0", in quotes'
+    return None
+
+
+def _bad_display_name(data: dict[str, object]) -> str | None:
+    display_name = data.get("display_name", "x")
+    if not isinstance(display_name, str) or not display_name.strip() or not display_name.isprintable():
+        return 'display_name: write a line of text like "Greeter"'
     return None
 
 
@@ -165,5 +176,5 @@ def _bad_scopes(data: dict[str, object]) -> str | None:
     scopes = data.get("scopes", [])
     if not isinstance(scopes, list):
         return 'scopes: write a list like ["email:send"]'
-    unknown = [str(scope) for scope in scopes if scope not in SCOPES]
+    unknown = [str(scope) for scope in scopes if not isinstance(scope, str) or scope not in SCOPES]
     return f"scopes: {unknown[0]!r} is none of {', '.join(sorted(SCOPES))}" if unknown else None

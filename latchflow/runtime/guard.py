@@ -114,7 +114,10 @@ class Grant:
                 actor_id=actor_id,
                 detail=detail,
             )
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.record(call), self.host_loop))
+            # Shielded: a time limit that strikes now must not leave what was done without its entry.
+            await asyncio.shield(
+                asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.record(call), self.host_loop))
+            )
 
 
 class GuardedServices:

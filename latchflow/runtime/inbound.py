@@ -1,13 +1,16 @@
 """Letting an inbound trigger read a request: its config and secrets, its time limit, and what it answers."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from latchflow.masking import mask, strings_in
+from latchflow.config_schemas import secret_strings
+from latchflow.masking import mask, readable, readable_json
 from latchflow.runtime.configs import config_of, secrets_of
+from latchflow.runtime.loops import is_being_cancelled
 from latchflow.runtime.registry import LoadedInbound
 from latchflow.sdk import Emit, InboundRequest, Reject
 
@@ -31,15 +34,31 @@ async def read_request(
     try:
         async with asyncio.timeout(_LIMIT_SECONDS):
             answer = await trigger.plugin.loop.call(trigger.capability.function, details, config_of(trigger, config))
-    except asyncio.CancelledError:
-        raise
     except BaseException as error:  # a plugin may raise anything; the API must live on
-        message = mask(f"{type(error).__name__}: {error}", strings_in(list(secrets.values())))
+        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+            raise
+        message = readable(mask(f"{type(error).__name__}: {error}", secret_strings(trigger.schema, config)))
         raise InboundError(message) from None
-    if isinstance(answer, Emit):
-        return (answer,)
     if isinstance(answer, Reject):
         return answer
-    if isinstance(answer, list) and all(isinstance(item, Emit) for item in answer):
-        return answer
-    raise InboundError(f"it answered {type(answer).__name__}, not Emit, Reject or a list of Emit")
+    emits = [answer] if isinstance(answer, Emit) else answer
+    if not isinstance(emits, list) or not all(isinstance(emit, Emit) for emit in emits):
+        raise InboundError(f"it answered {type(answer).__name__}, not Emit, Reject or a list of Emit")
+    for emit in emits:
+        _check(emit)
+    return emits
+
+
+def _check(emit: Emit) -> None:
+    """What the plugin emits is its own doing: a fault in it is not the sender's."""
+    for name, value in (("context", emit.context), ("metadata", emit.metadata)):
+        if not isinstance(value, Mapping):
+            raise InboundError(f"it emitted a {name} that is {type(value).__name__}, not a mapping")
+    if emit.key is not None and not isinstance(emit.key, str):
+        raise InboundError(f"it emitted a key that is {type(emit.key).__name__}, not text")
+    try:
+        json.dumps([dict(emit.context), dict(emit.metadata)], allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InboundError(f"it emitted what cannot be written as JSON: {readable(str(error))}") from None
+    if readable_json(dict(emit.metadata)) != dict(emit.metadata):
+        raise InboundError("it emitted metadata with a NUL character")

@@ -40,6 +40,7 @@ async def install(database: Database, home: Path, *, plugins_path: str, auto_ena
     async with database.transaction() as connection:
         await plugin_catalog.lock(connection)
         known = await plugin_catalog.load(connection)
+        await plugin_catalog.fail_missing(connection, known.keys() - {source.name for source in sources})
         enabled = []
         verdicts = await asyncio.gather(
             *(_verdict(source, known.get(source.name), source.name in trusted) for source in sources)

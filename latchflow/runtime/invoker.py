@@ -3,20 +3,22 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
-import structlog
-
-from latchflow.masking import mask, strings_in
+from latchflow.config_schemas import secret_strings
+from latchflow.masking import Masker, readable
 from latchflow.runtime.configs import ConfigError, config_of, secrets_of
+from latchflow.runtime.loops import is_being_cancelled
+from latchflow.runtime.plugin_log import plugin_logger
 from latchflow.runtime.registry import LoadedAction
 from latchflow.sdk import ActionCall, ActionResult, Invocation, PermanentFailure, Retry, ServiceError, Services
 
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 _MAX_MESSAGE = 2000
+_MAX_ERROR_TYPE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,7 @@ class Failure:
 async def invoke(action: LoadedAction, call: Call) -> Success | Failure:
     """Run the action on its plugin's loop and say what came of it; never raises but for cancellation."""
     secrets = secrets_of(action, call.config)
+    masker = Masker(secret_strings(action.schema, call.config))
     limit = asyncio.timeout(call.timeout_seconds)
     try:
         details = ActionCall(
@@ -78,7 +81,8 @@ async def invoke(action: LoadedAction, call: Call) -> Success | Failure:
             is_payload_from_input=call.is_payload_from_input,
             invocation=call.invocation,
             services=call.services,
-            logger=structlog.get_logger("plugin").bind(
+            logger=plugin_logger(
+                masker,
                 plugin=action.plugin.name,
                 event_id=str(call.invocation.event_id),
                 invocation_id=str(call.invocation.id),
@@ -89,20 +93,18 @@ async def invoke(action: LoadedAction, call: Call) -> Success | Failure:
         )
         async with limit:
             answer = await action.plugin.loop.call(action.capability.function, details)
-        return _result(answer)
-    except asyncio.CancelledError:
-        raise
+        result = _result(answer)
     except BaseException as error:  # a plugin may raise anything, SystemExit too; the worker must live on
-        failure = _failure(error, timed_out=limit.expired(), call=call)
-        return _masked(failure, strings_in(list(secrets.values())))
+        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+            raise
+        result = _failure(error, timed_out=limit.expired(), call=call)
+    return result if isinstance(result, Success) else _shown(result, masker)
 
 
 def _result(answer: Any) -> Success | Failure:
     result = answer if isinstance(answer, ActionResult) else ActionResult(output=answer)
     if result.retry is not None:
-        return Failure(
-            error_type="Retry", message=result.retry.reason, is_retryable=True, retry_after=result.retry.after
-        )
+        return _retry(result.retry.reason, result.retry.after)
     try:
         output_json = json.dumps(result.output, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -119,27 +121,39 @@ def _failure(error: BaseException, *, timed_out: bool, call: Call) -> Failure:
         message = f"No answer within {call.timeout_seconds:g} s."
         return Failure(error_type="TimedOut", message=message, is_retryable=True, is_timeout=True)
     if isinstance(error, Retry):
-        return Failure(error_type="Retry", message=error.reason, is_retryable=True, retry_after=error.after)
+        return _retry(error.reason, error.after)
     if isinstance(error, ConfigError):
         return Failure(error_type="InvalidConfig", message=str(error), is_retryable=False)
     if isinstance(error, PermanentFailure):
-        return Failure(error_type=error.error_type, message=error.reason, is_retryable=False)
+        return Failure(error_type=_text(error.error_type), message=_text(error.reason), is_retryable=False)
     if isinstance(error, ServiceError):
         return Failure(
             error_type=error.kind,
-            message=str(error),
+            message=_text(error),
             is_retryable=error.is_retryable,
             retry_after=error.retry_after,
         )
-    return Failure(error_type=type(error).__name__, message=str(error), is_retryable=True)
+    return Failure(error_type=type(error).__name__, message=_text(error), is_retryable=True)
 
 
-def _masked(failure: Failure, secrets: list[str]) -> Failure:
-    message = mask(failure.message, secrets)[:_MAX_MESSAGE]
-    return Failure(
-        error_type=failure.error_type,
-        message=message,
-        is_retryable=failure.is_retryable,
-        is_timeout=failure.is_timeout,
-        retry_after=failure.retry_after,
+def _retry(reason: object, after: object) -> Failure:
+    if after is not None and not isinstance(after, timedelta):
+        message = f"A retry was asked for after {_text(after)!r}, which is no timedelta. Correct the plugin."
+        return Failure(error_type="InvalidRetry", message=message, is_retryable=True)
+    return Failure(error_type="Retry", message=_text(reason), is_retryable=True, retry_after=after)
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # __str__ is the plugin's code too
+        return f"({type(value).__name__} without a text: its __str__ raised {type(error).__name__})"
+
+
+def _shown(failure: Failure, masker: Masker) -> Failure:
+    """The failure as people may read it and every store can hold it."""
+    return replace(
+        failure,
+        error_type=readable(masker.text(failure.error_type))[:_MAX_ERROR_TYPE],
+        message=readable(masker.text(failure.message))[:_MAX_MESSAGE],
     )

@@ -11,6 +11,8 @@ from typing import Any
 
 _MAX_THREADS = 64
 _CLOSE_SECONDS = 2.0
+_UNCARRIED = (StopIteration, GeneratorExit)
+"""No future carries the first, so that the caller would wait for ever; the second closes whoever awaits it."""
 
 
 class PluginLoop:
@@ -30,11 +32,10 @@ class PluginLoop:
         """
         loop = self._running_loop()
         if inspect.iscoroutinefunction(function):
-            future = asyncio.run_coroutine_threadsafe(function(*arguments), loop)
-            return await asyncio.wrap_future(future)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(function(*arguments)), loop))
         context = contextvars.copy_context()
         running = asyncio.get_running_loop()
-        answer = await running.run_in_executor(self._threads, partial(context.run, function, *arguments))
+        answer = await running.run_in_executor(self._threads, partial(context.run, _called, function, *arguments))
         if inspect.isawaitable(answer):
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(answer), loop))
         return answer
@@ -60,14 +61,30 @@ class PluginLoop:
             return self._loop
 
 
+def is_being_cancelled() -> bool:
+    """Whether the running task was asked to stop; else a ``CancelledError`` is the plugin's own doing."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except _UNCARRIED as error:
+        raise RuntimeError(f"the function raised {type(error).__name__}") from error
+
+
 async def _awaited(answer: Any) -> Any:
-    return await answer
+    try:
+        return await answer
+    except _UNCARRIED as error:
+        raise RuntimeError(f"the function raised {type(error).__name__}") from error
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        _run_until_stopped(loop)
     finally:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
@@ -75,3 +92,12 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            continue  # asyncio lets these two of a task end the loop; the plugin's other calls need it.
+        return

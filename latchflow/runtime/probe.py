@@ -16,15 +16,14 @@ from latchflow.runtime.contract import Contract, ContractError, contract_of
 from latchflow.runtime.discovery import PluginSource, read_source
 from latchflow.runtime.loading import LoadError, load_package
 
-_LIMIT_SECONDS = 10.0
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV")
 
 
-async def check(source: PluginSource) -> Contract:
+async def check(source: PluginSource, *, limit_seconds: float = 10.0) -> Contract:
     """Import the plugin in a subprocess and return its contract.
 
     Raises:
-        ContractError: It could not be imported within ten seconds, or breaks the contract.
+        ContractError: It could not be imported within the limit, or breaks the contract.
     """
     reading, writing = os.pipe()
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
@@ -45,14 +44,14 @@ async def check(source: PluginSource) -> Contract:
     finally:
         os.close(writing)
     try:
-        async with asyncio.timeout(_LIMIT_SECONDS):
+        async with asyncio.timeout(limit_seconds):
             verdict = await asyncio.to_thread(_read_all, reading)
             await process.wait()
     except TimeoutError:
-        message = f"importing it took longer than {_LIMIT_SECONDS:g} s; do no work at import"
+        message = f"importing it took longer than {limit_seconds:g} s; do no work at import"
         raise ContractError(message) from None
     finally:
-        # All that the plugin started too: a child that holds the pipe would keep the thread that reads it.
+        # The whole group: a child that the import left behind would hold the pipe, and the thread that reads it.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()

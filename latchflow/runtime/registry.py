@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from latchflow.config_schemas import secret_names, template_names
 from latchflow.runtime.contract import contract_of, schema_of
 from latchflow.runtime.discovery import PluginSource
 from latchflow.runtime.loading import load_package
 from latchflow.runtime.loops import PluginLoop
-from latchflow.runtime.secret_fields import secret_names, template_names
-from latchflow.sdk import ActionCapability, InboundCapability
+from latchflow.sdk import ActionCapability, InboundCapability, Plugin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Loaded:
     """What every loaded capability has.
 
     Attributes:
+        schema: The JSON Schema of its config.
         model: The Pydantic model of its config; None when the schema is a ``dict``.
         secret_names: Its ``writeOnly`` properties.
         template_names: Its properties that hold expressions.
@@ -38,6 +39,7 @@ class Loaded:
 
     plugin: LoadedPlugin
     key: str
+    schema: Mapping[str, Any]
     model: type[BaseModel] | None
     secret_names: frozenset[str]
     template_names: frozenset[str]
@@ -73,8 +75,17 @@ class Registry:
             LoadError: Its package cannot be imported.
             ContractError: What it binds breaks the contract.
         """
-        bound = load_package(source).plugin
+        return cls.of(getattr(load_package(source), "plugin", None), source, granted_scopes)
+
+    @classmethod
+    def of(cls, bound: Plugin | None, source: PluginSource, granted_scopes: frozenset[str]) -> "Registry":
+        """What a plugin's package bound.
+
+        Raises:
+            ContractError: It breaks the contract.
+        """
         contract_of(bound, scopes=source.scopes)
+        assert bound is not None  # noqa: S101 - the contract says so
         plugin = LoadedPlugin(
             name=source.name,
             version=source.version,
@@ -116,6 +127,7 @@ def _common(plugin: LoadedPlugin, capability: ActionCapability | InboundCapabili
     return {
         "plugin": plugin,
         "key": capability.key,
+        "schema": schema,
         "model": capability.config_schema if is_model else None,
         "secret_names": secret_names(schema),
         "template_names": template_names(schema),

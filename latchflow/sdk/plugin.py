@@ -67,7 +67,8 @@ class Plugin:
             display_name: Shown to admins.
             config_schema: What a definition's config must satisfy.
             scopes: Scopes the action uses; each must stand in ``plugin.toml`` too.
-            inline: The action is pure, quick and idempotent; it may run again after a crash without a second record.
+            inline: The action is pure, quick and idempotent, so that core may run it with less ceremony. Kept with
+                the capability; this version carries it out like any other.
         """
 
         def register(function: ActionT) -> ActionT:

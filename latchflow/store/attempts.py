@@ -8,11 +8,13 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from latchflow.model import InvocationStatus, Outcome, Phase
+from latchflow.masking import readable_json
+from latchflow.model import InvocationStatus, Phase
 from latchflow.store.database import Connection
 
-_AUDIT_COLUMNS = """kind, phase, plugin_name, capability_key, trigger_definition_id, trigger_event_id,
+AUDIT_COLUMNS = """kind, phase, plugin_name, capability_key, trigger_definition_id, trigger_event_id,
                     action_definition_id, invocation_id, attempt, actor, detail"""
+"""What a statement fills in that writes its audit entry together with its fact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class Task:
     status: InvocationStatus
     ended_at: datetime | None
     output_sealed: bytes | None
+    when: str | None
+    input_template: Mapping[str, Any] | None
     input_sealed: bytes | None
     skipped_reason: str | None
     error: Mapping[str, Any] | None
@@ -108,7 +112,8 @@ async def load(connection: Connection, invocation_id: UUID) -> Task | None:
         await connection.execute(
             """
             SELECT i.id AS invocation_id, i.event_id, e.trigger_id, e.trigger_name, i.plugin, i.capability_key,
-                   i.action_id, i.status, i.ended_at, i.output_sealed, i.input_sealed, i.skipped_reason, i.error,
+                   i.action_id, i.status, i.ended_at, i.output_sealed, i.when_expression AS "when", i.input_template,
+                   i.input_sealed, i.skipped_reason, i.error,
                    v.config_sealed, e.context_sealed, e.metadata, e.invoker, e.fired_at, e.scheduled_for
             FROM invocations i JOIN events e ON e.id = i.event_id
             JOIN action_versions v ON v.action_id = i.action_id AND v.version = i.action_version
@@ -118,17 +123,6 @@ async def load(connection: Connection, invocation_id: UUID) -> Task | None:
         )
     ).fetchone()
     return Task(**{**row, "status": InvocationStatus(row["status"])}) if row else None
-
-
-async def outputs_of_run(connection: Connection, run_id: UUID) -> dict[str, tuple[UUID, bytes]]:
-    """The sealed outputs of a run's finished steps, by step name, with the invocation each belongs to."""
-    rows = await (
-        await connection.execute(
-            "SELECT step_name, id, output_sealed FROM invocations WHERE run_id = %s AND output_sealed IS NOT NULL",
-            (run_id,),
-        )
-    ).fetchall()
-    return {row["step_name"]: (row["id"], row["output_sealed"]) for row in rows}
 
 
 async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Runner) -> Claimed | None:
@@ -174,7 +168,7 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
             VALUES (%(run)s, %(activity)s, %(attempt)s, %(invocation)s, %(number)s, 'STARTED', clock_timestamp(),
                     %(worker)s, %(version)s, %(hash)s)
         )
-        INSERT INTO audit_entries ({_AUDIT_COLUMNS})
+        INSERT INTO audit_entries ({AUDIT_COLUMNS})
         VALUES ('action', 'STARTED', %(plugin)s, %(key)s, %(trigger)s, %(event)s, %(action)s, %(invocation)s,
                 %(number)s, %(worker)s,
                 jsonb_build_object('pluginVersion', %(version)s::text, 'codeHash', %(hash)s::text))
@@ -222,17 +216,21 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
                     next_attempt_at = %(next)s::timestamptz,
                     ended_at = CASE WHEN %(terminal)s THEN clock_timestamp() END
                 FROM ended WHERE invocations.id = ended.invocation_id AND invocations.ended_at IS NULL
+            ), decided AS MATERIALIZED (
+                -- Before the entry takes its number: the winner's must be the smaller one.
+                SELECT count(*) > 0 AS is_ending FROM ended
             )
-            INSERT INTO audit_entries ({_AUDIT_COLUMNS})
-            SELECT 'action', CASE WHEN EXISTS (SELECT FROM ended) THEN %(phase)s ELSE 'LATE' END, %(plugin)s, %(key)s,
+            INSERT INTO audit_entries ({AUDIT_COLUMNS})
+            SELECT 'action', CASE WHEN is_ending THEN %(phase)s ELSE 'LATE' END, %(plugin)s, %(key)s,
                    %(trigger)s, %(event)s, %(action)s, %(invocation)s, %(number)s, NULL, %(detail)s
+            FROM decided
             RETURNING phase
             """,
             {
                 "phase": ending.phase,
                 "lost": ending.is_lost,
-                "error": Jsonb(ending.error) if ending.error is not None else None,
-                "progress": Jsonb(ending.progress) if ending.progress is not None else None,
+                "error": Jsonb(readable_json(ending.error)) if ending.error is not None else None,
+                "progress": Jsonb(readable_json(ending.progress)) if ending.progress is not None else None,
                 "run": key.workflow_run_id,
                 "activity": key.activity_id,
                 "attempt": key.temporal_attempt,
@@ -247,52 +245,11 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
                 "action": task.action_id,
                 "invocation": task.invocation_id,
                 "number": number,
-                "detail": Jsonb({"errorType": ending.error["type"]} if ending.error else {}),
+                "detail": Jsonb(readable_json({"errorType": ending.error["type"]}) if ending.error else {}),
             },
         )
     ).fetchone()
     return row is not None and row["phase"] != Phase.LATE
-
-
-async def skip(connection: Connection, task: Task, reason: str) -> bool:
-    """End an invocation that will not run; False when it had ended already."""
-    return await end_invocation(
-        connection,
-        Outcome(invocation_id=task.invocation_id, status=InvocationStatus.SKIPPED, reason=reason),
-    )
-
-
-async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
-    """End an invocation outside of any attempt, with an audit entry; False when it had ended already."""
-    error = None
-    if outcome.status is not InvocationStatus.SKIPPED:
-        error = {"type": outcome.status.value, "message": outcome.reason or ""}
-    row = await (
-        await connection.execute(
-            f"""
-            WITH ended AS (
-                UPDATE invocations
-                SET status = %(status)s, ended_at = clock_timestamp(), next_attempt_at = NULL,
-                    skipped_reason = CASE WHEN %(status)s = 'SKIPPED' THEN %(reason)s END,
-                    error = coalesce(%(error)s, error)
-                WHERE id = %(id)s AND ended_at IS NULL
-                RETURNING *
-            )
-            INSERT INTO audit_entries ({_AUDIT_COLUMNS})
-            SELECT 'action', %(status)s, plugin, capability_key, e.trigger_id, event_id, action_id, ended.id,
-                   NULL, NULL, jsonb_build_object('reason', %(reason)s::text)
-            FROM ended JOIN events e ON e.id = ended.event_id
-            RETURNING seq
-            """,
-            {
-                "status": outcome.status,
-                "reason": outcome.reason,
-                "error": Jsonb(error) if error is not None else None,
-                "id": outcome.invocation_id,
-            },
-        )
-    ).fetchone()
-    return row is not None
 
 
 async def end_open_attempts(connection: Connection, invocation_ids: list[UUID], *, reason: str) -> None:
@@ -305,18 +262,10 @@ async def end_open_attempts(connection: Connection, invocation_ids: list[UUID], 
             WHERE invocation_id = ANY(%(ids)s) AND phase = 'STARTED'
             RETURNING invocation_id, number
         )
-        INSERT INTO audit_entries ({_AUDIT_COLUMNS})
+        INSERT INTO audit_entries ({AUDIT_COLUMNS})
         SELECT 'action', 'TIMED_OUT', i.plugin, i.capability_key, e.trigger_id, i.event_id, i.action_id, i.id,
                ended.number, NULL, '{{"lost": true}}'
         FROM ended JOIN invocations i ON i.id = ended.invocation_id JOIN events e ON e.id = i.event_id
         """,
         {"ids": invocation_ids, "reason": reason},
-    )
-
-
-async def keep_input(connection: Connection, invocation_id: UUID, input_sealed: bytes) -> None:
-    """Keep an evaluated input, so that every later attempt gets the same payload."""
-    await connection.execute(
-        "UPDATE invocations SET input_sealed = %s WHERE id = %s AND input_sealed IS NULL",
-        (input_sealed, invocation_id),
     )

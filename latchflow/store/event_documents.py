@@ -10,6 +10,7 @@ from latchflow.crypto import Keyring
 from latchflow.errors import NotFoundError
 from latchflow.store import places
 from latchflow.store.database import Connection
+from latchflow.store.known_secrets import masker_of_events
 from latchflow.store.pages import Page, page_of
 
 Key = tuple[datetime, UUID]
@@ -21,8 +22,15 @@ _EVENT_FIELDS = """
 """
 _INVOCATION_FIELDS = """
     i.id, i.event_id, i.run_id, i.step_name, i.item_index AS index, i.kind, i.action_id, i.plugin, i.capability_key,
-    i.status, i.skipped_reason, i.output_sealed, i.next_attempt_at
+    i.status, i.skipped_reason, i.next_attempt_at, octet_length(i.output_sealed) AS output_size,
+    CASE WHEN octet_length(i.output_sealed) <= %(largest)s THEN i.output_sealed END AS output_sealed
 """
+
+LARGEST_OUTPUT = 256 * 1024
+"""Bytes of an output that an event's document still carries; of a larger one it says the size."""
+
+LARGEST_LISTED_OUTPUT = 16 * 1024
+"""The same for lists of executions."""
 
 
 async def list_events(
@@ -44,7 +52,7 @@ async def list_events(
 
 
 async def get_event(connection: Connection, keyring: Keyring, event_id: UUID) -> dict[str, Any]:
-    """One event with its context opened and its runs.
+    """One event with its context opened and its runs; the secrets of its actions are masked in what they left.
 
     Raises:
         NotFoundError: There is none with this id.
@@ -60,8 +68,9 @@ async def get_event(connection: Connection, keyring: Keyring, event_id: UUID) ->
     )
     event["runs"] = await cursor.fetchall()
     cursor = await connection.execute(
-        f"SELECT {_INVOCATION_FIELDS} FROM invocations i WHERE i.event_id = %s ORDER BY i.ordinal, i.item_index, i.id",
-        (event_id,),
+        f"SELECT {_INVOCATION_FIELDS} FROM invocations i WHERE i.event_id = %(event_id)s "
+        "ORDER BY i.ordinal, i.item_index, i.id",
+        {"event_id": event_id, "largest": LARGEST_OUTPUT},
     )
     of_run = defaultdict(list)
     for invocation in await _completed(connection, keyring, await cursor.fetchall()):
@@ -82,7 +91,13 @@ async def list_executions(
         WHERE i.action_id = %(action_id)s AND (%(at)s::timestamptz IS NULL OR (e.fired_at, i.id) < (%(at)s, %(id)s))
         ORDER BY e.fired_at DESC, i.id DESC LIMIT %(limit)s
         """,
-        {"action_id": action_id, "at": at, "id": last_id, "limit": limit + 1},
+        {
+            "action_id": action_id,
+            "at": at,
+            "id": last_id,
+            "limit": limit + 1,
+            "largest": LARGEST_LISTED_OUTPUT,
+        },
     )
     page = page_of(await cursor.fetchall(), limit, lambda row: (row["fired_at"], row["id"]))
     return Page(items=await _completed(connection, keyring, page.items), next_key=page.next_key)
@@ -92,20 +107,26 @@ async def _completed(
     connection: Connection, keyring: Keyring, invocations: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     attempts = await _attempts(connection, [invocation["id"] for invocation in invocations])
+    masker = await masker_of_events(connection, keyring, list({invocation["event_id"] for invocation in invocations}))
     return [
         {
             **invocation,
             "capability": {"plugin": invocation["plugin"], "key": invocation["capability_key"]},
-            "output": _output(invocation, keyring),
-            "attempts": attempts[invocation["id"]],
+            "output": masker.value(_output(invocation, keyring)),
+            "attempts": [
+                {**attempt, "progress": masker.value(attempt["progress"]), "error": masker.value(attempt["error"])}
+                for attempt in attempts[invocation["id"]]
+            ],
         }
         for invocation in invocations
     ]
 
 
 def _output(invocation: Mapping[str, Any], keyring: Keyring) -> Any:
-    sealed = invocation["output_sealed"]
-    return None if sealed is None else keyring.open_json(sealed, places.invocation_output(invocation["id"]))
+    place = places.invocation_output(invocation["id"])
+    if invocation["output_sealed"] is not None:
+        return keyring.open_json(invocation["output_sealed"], place)
+    return {"ref": place, "size": invocation["output_size"]} if invocation["output_size"] is not None else None
 
 
 async def _attempts(connection: Connection, invocation_ids: Sequence[UUID]) -> Mapping[UUID, list[dict[str, Any]]]:

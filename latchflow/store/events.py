@@ -1,203 +1,15 @@
 """Rows of an event's way: opening it, confirming its start, closing it. Decisions stand in `latchflow.plan`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from itertools import groupby
-from typing import Any
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
-from latchflow.model import EventStatus, InvocationStatus, Manifest, PipelineInForce, RunStatus, StepInForce
-from latchflow.names import event_workflow_id
+from latchflow.model import EventStatus, InvocationStatus, Manifest, RunStatus
 from latchflow.store.database import Connection
 
-_MANIFEST = TypeAdapter(Manifest)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FiringTrigger:
-    """A trigger definition under the lock of a dispatch.
-
-    Attributes:
-        fresh_id: A new UUIDv7 for an event without a dedupe key.
-        now: The database's clock at the start of the transaction.
-    """
-
-    id: UUID
-    name: str
-    is_enabled: bool
-    plugin: str
-    capability_key: str
-    fresh_id: UUID
-    now: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnownKey:
-    """An event that a dedupe key already stands for."""
-
-    event_id: UUID
-    body_hash: bytes | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewEvent:
-    """An event to open; closed at once when its manifest owes nothing."""
-
-    manifest: Manifest
-    fired_at: datetime
-    scheduled_for: datetime | None
-    metadata: dict[str, Any]
-    invoker: str | None
-    context_sealed: bytes
-
-
-async def lock_trigger(connection: Connection, trigger_id: UUID) -> FiringTrigger | None:
-    """The trigger, held against change until the transaction ends; other dispatches of it go on."""
-    row = await (
-        await connection.execute(
-            """
-            SELECT t.id, t.name, t.is_enabled, p.name AS plugin, c.key AS capability_key, uuidv7() AS fresh_id, now()
-            FROM trigger_definitions t
-            JOIN capabilities c ON c.id = t.capability_id JOIN plugins p ON p.id = c.plugin_id
-            WHERE t.id = %s FOR SHARE OF t
-            """,
-            (trigger_id,),
-        )
-    ).fetchone()
-    return FiringTrigger(**row) if row else None
-
-
-async def claim_key(
-    connection: Connection, trigger_id: UUID, key_hash: bytes, event_id: UUID, body_hash: bytes | None
-) -> KnownKey | None:
-    """Take a dedupe key for an event; waits for a concurrent claim of the same key.
-
-    Returns:
-        None when the key is ours now, else the event it already stands for, whose deliveries are counted up.
-    """
-    claimed = await connection.execute(
-        """
-        INSERT INTO event_keys (trigger_id, key_hash, event_id, body_hash) VALUES (%s, %s, %s, %s)
-        ON CONFLICT DO NOTHING
-        """,
-        (trigger_id, key_hash, event_id, body_hash),
-    )
-    if claimed.rowcount == 1:
-        return None
-    row = await (
-        await connection.execute(
-            "SELECT event_id, body_hash FROM event_keys WHERE trigger_id = %s AND key_hash = %s",
-            (trigger_id, key_hash),
-        )
-    ).fetchone()
-    assert row is not None  # noqa: S101 - the insert met it
-    await connection.execute("UPDATE events SET deliveries = deliveries + 1 WHERE id = %s", (row["event_id"],))
-    return KnownKey(**row)
-
-
-async def pipelines_in_force(connection: Connection, trigger_id: UUID) -> list[PipelineInForce]:
-    """The enabled pipelines attached to a trigger, in their order."""
-    rows = await (
-        await connection.execute(
-            """
-            SELECT p.id AS pipeline_id, p.name AS pipeline_name, p.version AS pipeline_version,
-                   s.id, s.name, s.sort_order, s.is_enabled, s.kind, s.on_failure, s.when_expression AS "when", s.input,
-                   s.retry_policy, s.timeout_seconds, s.action_id, a.version AS action_version, a.name AS action_name,
-                   a.is_enabled AS is_action_enabled, a.retry_policy AS action_retry_policy,
-                   a.timeout_seconds AS action_timeout_seconds, pl.name AS plugin, c.key AS capability_key, c.is_inline
-            FROM pipeline_triggers pt
-            JOIN pipelines p ON p.id = pt.pipeline_id
-            LEFT JOIN (pipeline_steps s JOIN action_definitions a ON a.id = s.action_id
-                       JOIN capabilities c ON c.id = a.capability_id JOIN plugins pl ON pl.id = c.plugin_id)
-                ON s.pipeline_id = p.id
-            WHERE pt.trigger_id = %s AND pt.is_enabled AND p.is_enabled
-            ORDER BY pt.sort_order, p.name, s.sort_order, s.name
-            """,
-            (trigger_id,),
-        )
-    ).fetchall()
-    found = []
-    for _, group in groupby(rows, key=lambda row: row["pipeline_id"]):
-        members = list(group)
-        head = {name: members[0].pop(f"pipeline_{name}") for name in ("id", "name", "version")}
-        for row in members[1:]:
-            for name in head:
-                del row[f"pipeline_{name}"]
-        steps = tuple(StepInForce(**row) for row in members if row["id"] is not None)
-        found.append(PipelineInForce(**head, steps=steps))
-    return found
-
-
-async def insert_event(connection: Connection, event: NewEvent) -> None:
-    """Open an event with its runs and invocations."""
-    manifest = event.manifest
-    is_owed = bool(manifest.runs)
-    await connection.execute(
-        """
-        INSERT INTO events (id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, context_sealed,
-                            manifest, workflow_id, fired_at, closed_at, closed_by)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-        """,
-        (
-            manifest.event_id,
-            manifest.trigger_id,
-            manifest.trigger_name,
-            EventStatus.PENDING if is_owed else EventStatus.IGNORED,
-            event.scheduled_for,
-            Jsonb(event.metadata),
-            event.invoker,
-            event.context_sealed,
-            Jsonb(_MANIFEST.dump_python(manifest, mode="json")),
-            event_workflow_id(manifest.event_id) if is_owed else None,
-            event.fired_at,
-            None if is_owed else event.fired_at,
-            None if is_owed else "dispatch",
-        ),
-    )
-    if is_owed:
-        await _insert_runs(connection, manifest)
-
-
-async def _insert_runs(connection: Connection, manifest: Manifest) -> None:
-    async with connection.cursor() as cursor:
-        await cursor.executemany(
-            """
-            INSERT INTO runs (id, event_id, pipeline_id, pipeline_name, ordinal, status)
-            VALUES (%s, %s, %s, %s, %s, 'PENDING')
-            """,
-            [
-                (run.run_id, manifest.event_id, run.pipeline_id, run.pipeline_name, ordinal)
-                for ordinal, run in enumerate(manifest.runs)
-            ],
-        )
-        await cursor.executemany(
-            """
-            INSERT INTO invocations (id, event_id, run_id, step_id, step_name, ordinal, kind, action_id, action_version,
-                                     plugin, capability_key, status)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
-            """,
-            [
-                (
-                    step.invocation_id,
-                    manifest.event_id,
-                    run.run_id,
-                    step.step_id,
-                    step.name,
-                    ordinal,
-                    step.kind,
-                    step.action_id,
-                    step.action_version,
-                    step.plugin,
-                    step.capability_key,
-                )
-                for run in manifest.runs
-                for ordinal, step in enumerate(run.steps)
-            ],
-        )
+MANIFEST = TypeAdapter(Manifest)
+"""Reads and writes the column ``events.manifest``."""
 
 
 async def confirm_start(connection: Connection, event_id: UUID) -> None:
@@ -210,21 +22,27 @@ async def confirm_start(connection: Connection, event_id: UUID) -> None:
         """,
         (event_id,),
     )
+    await connection.execute(
+        "UPDATE runs SET status = 'RUNNING' WHERE event_id = %s AND status = 'PENDING'", (event_id,)
+    )
 
 
-async def unstarted(connection: Connection, *, older_than_seconds: float, limit: int) -> list[Manifest]:
+async def unstarted(
+    connection: Connection, *, older_than_seconds: float, limit: int, leaving_out: Collection[UUID] = ()
+) -> list[Manifest]:
     """Events whose start nobody confirmed, the oldest first."""
     rows = await (
         await connection.execute(
             """
             SELECT manifest FROM events
             WHERE start_confirmed_at IS NULL AND closed_at IS NULL AND fired_at < now() - make_interval(secs => %s)
+              AND id <> ALL (%s::uuid[])
             ORDER BY fired_at LIMIT %s
             """,
-            (older_than_seconds, limit),
+            (older_than_seconds, list(leaving_out), limit),
         )
     ).fetchall()
-    return [_MANIFEST.validate_python(row["manifest"]) for row in rows]
+    return [MANIFEST.validate_python(row["manifest"]) for row in rows]
 
 
 async def lock_open(connection: Connection, event_id: UUID) -> Manifest | None:
@@ -234,7 +52,7 @@ async def lock_open(connection: Connection, event_id: UUID) -> Manifest | None:
             "SELECT manifest FROM events WHERE id = %s AND closed_at IS NULL FOR UPDATE", (event_id,)
         )
     ).fetchone()
-    return _MANIFEST.validate_python(row["manifest"]) if row else None
+    return MANIFEST.validate_python(row["manifest"]) if row else None
 
 
 async def recorded_endings(connection: Connection, event_id: UUID) -> dict[UUID, InvocationStatus]:
@@ -278,6 +96,19 @@ async def status_of(connection: Connection, event_id: UUID) -> EventStatus | Non
     """The status of an event, None when there is none with this id."""
     row = await (await connection.execute("SELECT status FROM events WHERE id = %s", (event_id,))).fetchone()
     return EventStatus(row["status"]) if row else None
+
+
+async def count_unrouted(connection: Connection) -> int:
+    """Invocations that wait for a worker with their capability; counted up to ten thousand."""
+    row = await (
+        await connection.execute(
+            """
+            SELECT count(*) AS number
+            FROM (SELECT FROM invocations WHERE status = 'UNROUTED' LIMIT 10000) AS waiting
+            """
+        )
+    ).fetchone()
+    return int(row["number"]) if row else 0
 
 
 async def count_unstarted(connection: Connection) -> int:

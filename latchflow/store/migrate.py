@@ -36,9 +36,10 @@ def upgrade(settings: Settings) -> None:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        # Under the same lock: PostgreSQL refuses two grants on one table at once.
+        _grant(owner_url, application_role)
 
     _as_owner(owner_url, migrate)
-    _grant(owner_url, application_role)
 
 
 def _as_owner(url: str, work: Callable[[Connection], None]) -> None:

@@ -1,5 +1,6 @@
 """The triggers and steps of a pipeline. A change of a part is a new version of its pipeline."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +14,11 @@ from latchflow.store.admin_audit import Change, record_change
 from latchflow.store.database import Connection
 from latchflow.store.pipelines import Pipeline, PipelineTrigger, Step, get_pipeline
 from latchflow.store.versions import Expected, check_version
+
+MAX_STEPS = 500
+"""Of one pipeline: all of them travel in one input of Temporal's, which takes 2 MiB."""
+
+MAX_INPUT_BYTES = 64 * 1024
 
 
 async def add_trigger(connection: Connection, pipeline_id: UUID, values: Mapping[str, Any], *, actor: str) -> Pipeline:
@@ -188,6 +194,7 @@ async def insert_trigger(connection: Connection, pipeline_id: UUID, values: Mapp
 async def insert_step(connection: Connection, pipeline_id: UUID, values: Mapping[str, Any], *, pointer: str) -> UUID:
     """The row alone, for `add_step` and for creating a whole pipeline; `pointer` is where the request names it."""
     _check_expressions(values["name"], values, pointer)
+    await _check_room(connection, pipeline_id)
     await _require(connection, "action", values["action_id"], f"{pointer}/actionId")
     step_id = uuid4()
     try:
@@ -216,12 +223,23 @@ async def _require(connection: Connection, noun: str, definition_id: UUID, point
         raise InvalidInputError(message, [FieldError(pointer=pointer, message=message)])
 
 
+async def _check_room(connection: Connection, pipeline_id: UUID) -> None:
+    row = await (
+        await connection.execute("SELECT count(*) AS steps FROM pipeline_steps WHERE pipeline_id = %s", (pipeline_id,))
+    ).fetchone()
+    if row is not None and row["steps"] >= MAX_STEPS:
+        raise ConflictError(f"The pipeline has {MAX_STEPS} steps, the most it may have. Divide it.")
+
+
 def _check_expressions(step_name: str, values: Mapping[str, Any], pointer: str) -> None:
     faults: list[FieldError] = []
     for field, is_template in (("when", False), ("input", True)):
         if values.get(field) is not None:
             where = f"step {step_name!r}, {field}"
             faults.extend(check_expressions(values[field], f"{pointer}/{field}", where=where, is_template=is_template))
+            if len(json.dumps(values[field])) > MAX_INPUT_BYTES:
+                message = f"{where}: over {MAX_INPUT_BYTES} bytes of JSON. Let the step read large values from outputs."
+                faults.append(FieldError(pointer=f"{pointer}/{field}", message=message))
     if faults:
         raise InvalidInputError(f"The step {step_name!r} holds expressions that do not compile.", faults)
 

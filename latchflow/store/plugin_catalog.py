@@ -1,6 +1,6 @@
 """What is known of each plugin: found, checked, enabled; and the capabilities its checked version brings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,6 +8,7 @@ from psycopg.types.json import Jsonb
 
 from latchflow.names import capability_id, plugin_id
 from latchflow.store.database import Connection
+from latchflow.store.processes import ALIVE_SECONDS
 
 _LOCK_ID = 0x1A7C4F12  # one process registers at a time
 Status = Literal["DISCOVERED", "ENABLED", "DISABLED", "FAILED"]
@@ -82,6 +83,21 @@ async def save(
             list(granted_scopes),
             code_hash,
         ),
+    )
+
+
+async def fail_missing(connection: Connection, names: Iterable[str]) -> None:
+    """Mark enabled plugins that this process does not find, unless a process that lives has one loaded."""
+    await connection.execute(
+        """
+        UPDATE plugins
+        SET status = 'FAILED', updated_at = now(),
+            error = 'No process finds it any more. Put its folder back, or name it in PLUGINS_PATH, and restart.'
+        WHERE name = ANY(%s) AND status = 'ENABLED' AND NOT EXISTS (
+            SELECT FROM plugin_instances i JOIN processes p ON p.id = i.process_id
+            WHERE i.plugin_id = plugins.id AND p.seen_at > now() - make_interval(secs => %s))
+        """,
+        (list(names), ALIVE_SECONDS),
     )
 
 

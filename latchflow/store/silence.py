@@ -1,5 +1,6 @@
 """Open events that nobody has heard of for a while."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,7 +9,7 @@ from latchflow.store.database import Connection
 
 @dataclass(frozen=True, kw_only=True)
 class SilentEvent:
-    """An open event whose start was confirmed and whose last sign of life is over a minute old."""
+    """An open event whose start was confirmed, and whose workflow may be over."""
 
     id: UUID
 
@@ -38,6 +39,20 @@ async def due(connection: Connection, *, limit: int) -> list[SilentEvent]:
             SELECT id FROM candidates WHERE last_sign <= now() - interval '1 minute'
             """,
             {"limit": limit},
+        )
+    ).fetchall()
+    return [SilentEvent(id=row["id"]) for row in rows]
+
+
+async def open_among(connection: Connection, event_ids: Sequence[UUID]) -> list[SilentEvent]:
+    """Those of the events that are open and whose start was confirmed."""
+    rows = await (
+        await connection.execute(
+            """
+            SELECT id FROM events
+            WHERE id = ANY(%s) AND start_confirmed_at IS NOT NULL AND closed_at IS NULL
+            """,
+            (list(event_ids),),
         )
     ).fetchall()
     return [SilentEvent(id=row["id"]) for row in rows]

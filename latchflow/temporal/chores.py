@@ -11,6 +11,7 @@ from latchflow.store import upkeep
 from latchflow.store.database import Database
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
+from latchflow.temporal.leader import stop_if_cancelled
 
 LEADER_LOCK_ID = 0x1A7C4F11  # any constant that no other lock of the deployment's database uses
 
@@ -36,4 +37,8 @@ async def _every(seconds: float, name: str, chore: Callable[[], Awaitable[object
         except (RPCError, RuntimeError, UnavailableError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             log.warning("a chore has to wait", chore=name, reason=reason)
+        except Exception:
+            # One chore's fault must not stop the others.
+            log.exception("a chore failed, it will be tried again", chore=name)
+        stop_if_cancelled()
         await asyncio.sleep(seconds)

@@ -1,12 +1,13 @@
 """The closer: asks Temporal about events gone silent, so that nothing stays in limbo."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from latchflow.names import event_workflow_id
+from latchflow.errors import UnavailableError
+from latchflow.names import TRIGGER_EVENT_WORKFLOW, event_id_of, event_workflow_id
 from latchflow.store import silence
 from latchflow.store.database import Database
 from latchflow.store.silence import SilentEvent
@@ -14,7 +15,9 @@ from latchflow.temporal.closing import close_event
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 _BATCH = 200
-_STUCK_AFTER_ATTEMPTS = 3
+_LISTED_FOR = timedelta(minutes=10)
+"""How far back the list of ended workflows goes: many turns, so that one that failed leaves no gap."""
+
 
 _ENDED = {
     WorkflowExecutionStatus.TERMINATED: "its workflow was terminated",
@@ -30,12 +33,16 @@ log = structlog.get_logger(__name__)
 class Closer:
     """Closes events whose workflow is over or gone, and marks those whose workflow task keeps failing."""
 
-    def __init__(self, database: Database, client: Client) -> None:
+    def __init__(self, database: Database, client: Client, *, stuck_after_attempts: int = 3) -> None:
         self._database = database
         self._client = client
+        self._stuck_after_attempts = stuck_after_attempts
 
     async def run_once(self) -> int:
-        """Look at the open events that are due and have been silent for a minute.
+        """Look at the open events that Temporal lists as ended badly, or that have been silent for a minute.
+
+        The list finds a termination at once, whatever the event was waiting for; a workflow that was deleted is in
+        no list, so silent events are asked about one by one.
 
         Returns:
             How many were closed.
@@ -47,17 +54,39 @@ class Closer:
         async with self._database.connection() as connection:
             due = await silence.due(connection, limit=_BATCH)
         closed = 0
-        for event in due:
-            reason = await self._why_closed(event)
-            if reason is None:
-                continue
-            status = await close_event(
-                self._database, event.id, outcomes={}, closed_by="closer", reason=f"Closed: {reason}."
-            )
-            if status is not None:
-                closed += 1
-                log.warning("event closed", event_id=str(event.id), status=status, reason=reason)
+        for event in {event.id: event for event in (*await self._ended_badly(), *due)}.values():
+            try:
+                closed += await self._look_at(event)
+            except (RPCError, UnavailableError):
+                raise
+            except Exception:
+                log.exception("an event could not be looked at", event_id=str(event.id))
+                async with self._database.connection() as connection:
+                    await silence.look_later(connection, event.id, is_stuck=True)
         return closed
+
+    async def _ended_badly(self) -> list[SilentEvent]:
+        """The open events whose workflow Temporal lists as terminated, failed, timed out or cancelled lately."""
+        since = (datetime.now(UTC) - _LISTED_FOR).isoformat()
+        query = (
+            f"WorkflowType = '{TRIGGER_EVENT_WORKFLOW}' AND CloseTime > '{since}' "
+            "AND ExecutionStatus IN ('Terminated', 'Failed', 'TimedOut', 'Canceled')"
+        )
+        listed = self._client.list_workflows(query, limit=_BATCH, rpc_timeout=_RPC_TIMEOUT)
+        ids = [event_id for workflow in [w async for w in listed] if (event_id := event_id_of(workflow.id))]
+        async with self._database.connection() as connection:
+            return await silence.open_among(connection, ids)
+
+    async def _look_at(self, event: SilentEvent) -> bool:
+        reason = await self._why_closed(event)
+        if reason is None:
+            return False
+        status = await close_event(
+            self._database, event.id, outcomes={}, closed_by="closer", reason=f"Closed: {reason}."
+        )
+        if status is not None:
+            log.warning("event closed", event_id=str(event.id), status=status, reason=reason)
+        return status is not None
 
     async def _why_closed(self, event: SilentEvent) -> str | None:
         """Why the event must be closed; None when its workflow goes on, which is noted with the time to look again."""
@@ -71,10 +100,9 @@ class Closer:
         if description.status in _ENDED:
             return _ENDED[description.status]
         async with self._database.connection() as connection:
-            await silence.look_later(connection, event.id, is_stuck=_is_stuck(description))
+            await silence.look_later(connection, event.id, is_stuck=self._is_stuck(description))
         return None
 
-
-def _is_stuck(description: WorkflowExecutionDescription) -> bool:
-    task = description.raw_description.pending_workflow_task
-    return task is not None and task.attempt >= _STUCK_AFTER_ATTEMPTS
+    def _is_stuck(self, description: WorkflowExecutionDescription) -> bool:
+        task = description.raw_description.pending_workflow_task
+        return task is not None and task.attempt >= self._stuck_after_attempts

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from latchflow import plan
 from latchflow.model import EventStatus, InvocationStatus, Manifest, Outcome
-from latchflow.store import attempts, events
+from latchflow.store import attempts, events, invocations
 from latchflow.store.database import Connection, Database
 
 
@@ -72,4 +72,4 @@ async def _end_open(
     if still_open:
         await attempts.end_open_attempts(connection, [outcome.invocation_id for outcome in still_open], reason=reason)
     for outcome in still_open:
-        await attempts.end_invocation(connection, outcome)
+        await invocations.end_invocation(connection, outcome)

@@ -6,23 +6,37 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import structlog
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from latchflow import plan
 from latchflow.crypto import Keyring
 from latchflow.errors import ConflictError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
+from latchflow.masking import readable, readable_json
 from latchflow.model import AuditKind, Manifest, Phase
 from latchflow.names import event_id_of_key
-from latchflow.store import audit, events, places
+from latchflow.store import audit, events, firings, places
 from latchflow.store.database import Connection, Database
-from latchflow.store.events import FiringTrigger, NewEvent
+from latchflow.store.firings import FiringTrigger, NewEvent
+from latchflow.temporal.closing import close_event
 from latchflow.temporal.starting import Starter
 
 MAX_CONTEXT_BYTES = 512 * 1024
+
+_Answer = Literal["started", "refused", "away"]
+_AWAY = frozenset(
+    {
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.CANCELLED,
+        RPCStatusCode.UNAUTHENTICATED,
+        RPCStatusCode.PERMISSION_DENIED,
+        RPCStatusCode.NOT_FOUND,  # of the namespace
+    }
+)
 
 _MOST_STARTS = 200
 """Starts in progress at once; while Temporal hangs, further events are left to the drainer."""
@@ -67,7 +81,7 @@ class Dispatcher:
         self._database = database
         self._keyring = keyring
         self._starter = starter
-        self._starts: set[asyncio.Task[bool]] = set()
+        self._starts: set[asyncio.Task[_Answer]] = set()
 
     async def dispatch(self, firing: Firing) -> Accepted:
         """Make a firing durable; its workflow starts right after the commit, or by the drainer.
@@ -75,7 +89,8 @@ class Dispatcher:
         Raises:
             NotFoundError: No such trigger.
             ConflictError: The trigger is disabled, or a dedupe key came again with another body.
-            InvalidInputError: The context or the metadata cannot be written as JSON.
+            InvalidInputError: The context or the metadata cannot be written as JSON, the metadata holds a NUL
+                character, or the key is no Unicode text.
             TooLargeError: The context is over 512 KiB.
             UnavailableError: The database is away; nothing was created.
         """
@@ -83,7 +98,8 @@ class Dispatcher:
         if len(context) > MAX_CONTEXT_BYTES:
             message = f"The event's context has {len(context)} bytes; at most {MAX_CONTEXT_BYTES} are accepted."
             raise TooLargeError(message)
-        _as_json(firing.metadata, "metadata")
+        _check_metadata(firing.metadata)
+        _check_key(firing.key)
         async with self._database.transaction() as connection:
             accepted, manifest, refusal = await self._open(connection, firing, context)
         if refusal is not None:
@@ -102,12 +118,18 @@ class Dispatcher:
             How many were started: fewer than were waiting when Temporal is away.
         """
         total = 0
+        refused: set[UUID] = set()
         while True:
             async with self._database.connection() as connection:
-                waiting = await events.unstarted(connection, older_than_seconds=older_than_seconds, limit=_DRAIN_BATCH)
-            started = sum(await asyncio.gather(*(self._start(manifest) for manifest in waiting)))
-            total += started
-            if started < _DRAIN_BATCH:
+                waiting = await events.unstarted(
+                    connection, older_than_seconds=older_than_seconds, limit=_DRAIN_BATCH, leaving_out=refused
+                )
+            answers = await asyncio.gather(*(self._start(manifest) for manifest in waiting))
+            total += answers.count("started")
+            # Temporal refuses some for what they are; the others must not wait behind them.
+            pairs = zip(waiting, answers, strict=True)
+            refused |= {manifest.event_id for manifest, answer in pairs if answer == "refused"}
+            if len(waiting) < _DRAIN_BATCH or "away" in answers:
                 return total
 
     async def close(self) -> None:
@@ -119,7 +141,7 @@ class Dispatcher:
         self, connection: Connection, firing: Firing, context: bytes
     ) -> tuple[Accepted, Manifest | None, ConflictError | None]:
         """One event, or the one its key stands for. A refusal is returned, so that its audit entry is committed."""
-        trigger = await events.lock_trigger(connection, firing.trigger_id)
+        trigger = await firings.lock_trigger(connection, firing.trigger_id)
         if trigger is None:
             raise NotFoundError(f"There is no trigger {firing.trigger_id}.")
         if not trigger.is_enabled:
@@ -128,40 +150,66 @@ class Dispatcher:
         if firing.key is not None:
             event_id = event_id_of_key(trigger.id, firing.key)
             key_hash = hashlib.sha256(firing.key.encode()).digest()
-            known = await events.claim_key(connection, trigger.id, key_hash, event_id, firing.body_hash)
+            known = await firings.claim_key(connection, trigger.id, key_hash, event_id, firing.body_hash)
             if known is not None:
                 accepted = Accepted(event_id=known.event_id, is_duplicate=True)
                 if firing.body_hash is not None and known.body_hash not in (None, firing.body_hash):
                     await _record(connection, trigger, firing, Phase.REJECTED, known.event_id, "key reused")
-                    message = "This Idempotency-Key came before with another body. Use a new key for a new request."
+                    message = "This dedupe key came before with another body. Use a new key for a new request."
                     return accepted, None, ConflictError(message)
                 await _record(connection, trigger, firing, Phase.DUPLICATE, known.event_id)
                 return accepted, None, None
-        pipelines = await events.pipelines_in_force(connection, trigger.id)
+        pipelines = await firings.pipelines_in_force(connection, trigger.id)
         manifest = plan.manifest(event_id, trigger.id, trigger.name, pipelines)
         event = NewEvent(
             manifest=manifest,
+            pipelines=pipelines,
             fired_at=trigger.now,
             scheduled_for=firing.scheduled_for,
             metadata=dict(firing.metadata),
             invoker=firing.invoker,
             context_sealed=self._keyring.seal(context, places.event_context(event_id)),
         )
-        await events.insert_event(connection, event)
+        await firings.insert_event(connection, event)
         await _record(connection, trigger, firing, Phase.SUCCEEDED, event_id)
         return Accepted(event_id=event_id, is_duplicate=False), manifest if manifest.runs else None, None
 
-    async def _start(self, manifest: Manifest) -> bool:
-        """Start and confirm; False leaves the event to the drainer."""
+    async def _start(self, manifest: Manifest) -> _Answer:
+        """Start and confirm; what is not started stays with the drainer."""
         try:
             await self._starter.start(manifest)
             async with self._database.connection() as connection:
                 await events.confirm_start(connection, manifest.event_id)
         except (RPCError, RuntimeError, UnavailableError) as error:
+            if _is_final(error):
+                return await self._give_up(manifest, error)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             log.warning("event not started yet, it will be tried again", event_id=str(manifest.event_id), reason=reason)
-            return False
-        return True
+            return "away" if _is_away(error) else "refused"
+        return "started"
+
+    async def _give_up(self, manifest: Manifest, error: Exception) -> _Answer:
+        """Temporal will never take this workflow, whoever asks: the event ends, and says why."""
+        reason = f"Temporal refuses its workflow: {error}. Make the pipelines of the trigger smaller."
+        try:
+            await close_event(self._database, manifest.event_id, outcomes={}, closed_by="dispatch", reason=reason)
+        except UnavailableError:
+            return "away"
+        log.error("event closed, Temporal refuses it", event_id=str(manifest.event_id), reason=str(error))
+        return "refused"
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the refusal is about this workflow itself: its input is larger than Temporal takes."""
+    if not isinstance(error, RPCError):
+        return False
+    is_too_large = error.status is RPCStatusCode.RESOURCE_EXHAUSTED and "larger than max" in error.message
+    return error.status is RPCStatusCode.INVALID_ARGUMENT or is_too_large
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether a part is away, so that no other event can be started either."""
+    return not isinstance(error, RPCError) or error.status in _AWAY
 
 
 async def _record(
@@ -191,3 +239,16 @@ def _as_json(value: Mapping[str, Any], what: str) -> bytes:
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"The event's {what} cannot be written as JSON: {error}.") from None
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Metadata is kept as ``jsonb``, so that it can be queried; that type cannot hold every text."""
+    text = _as_json(metadata, "metadata")
+    value = json.loads(text)
+    if readable_json(value) != value:
+        raise InvalidInputError("The event's metadata holds a NUL character (U+0000). Remove it.")
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None and readable(key) != key:
+        raise InvalidInputError("The event's dedupe key holds a NUL or half a surrogate pair. Use plain text.")

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import structlog
 
-_RETRY_SECONDS = 5.0
+_ANSWER_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -17,9 +17,10 @@ class Leader:
     The lock belongs to a connection of its own: when that breaks, the lock is free, so the chores stop with it.
     """
 
-    def __init__(self, url: str, *, lock_id: int) -> None:
+    def __init__(self, url: str, *, lock_id: int, retry_seconds: float = 5.0) -> None:
         self._url = url
         self._lock_id = lock_id
+        self._retry_seconds = retry_seconds
 
     async def run(self, chores: Callable[[], Awaitable[None]]) -> None:
         """Become the leader again and again, and run the chores while it lasts; ends by cancellation only."""
@@ -30,7 +31,8 @@ class Leader:
                 log.warning("leadership lost", reason=str(error).splitlines()[0] if str(error) else "")
             except Exception:
                 log.exception("a chore failed; it will be started again")
-            await asyncio.sleep(_RETRY_SECONDS)
+            stop_if_cancelled()
+            await asyncio.sleep(self._retry_seconds)
 
     async def _lead(self, chores: Callable[[], Awaitable[None]]) -> None:
         connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5)
@@ -38,18 +40,36 @@ class Leader:
             row = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", (self._lock_id,))).fetchone()
             if row is None or not row[0]:
                 return
+            stop_if_cancelled()
             log.info("leading the chores")
-            async with asyncio.TaskGroup() as group:
-                work = group.create_task(_as_coroutine(chores))
-                watch = group.create_task(self._watch(connection))
-                await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
-                work.cancel()
-                watch.cancel()
+            tasks = {asyncio.create_task(_as_coroutine(chores)), asyncio.create_task(self._watch(connection))}
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+            for task in done:
+                task.result()
 
     async def _watch(self, connection: psycopg.AsyncConnection) -> None:
+        """Raise as soon as the lock's connection is broken, or does not answer."""
         while True:
-            await connection.execute("SELECT 1")
-            await asyncio.sleep(_RETRY_SECONDS)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await connection.execute("SELECT 1")
+            stop_if_cancelled()
+            await asyncio.sleep(self._retry_seconds)
+
+
+def stop_if_cancelled() -> None:
+    """Raise a cancellation of the running task that a library dropped.
+
+    Before Python 3.12, ``asyncio.wait_for``, which psycopg uses, drops one that comes together with its result. A
+    loop that never ends would go on, and whoever cancelled it wait for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _as_coroutine(chores: Callable[[], Awaitable[None]]) -> None:

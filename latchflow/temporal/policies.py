@@ -39,12 +39,13 @@ FAILURE_TYPES: tuple[type[BaseException], ...] = (
 """Exceptions of workflow code that fail the workflow. Not `Exception`: that would also turn the nondeterminism error
 of a bad deployment into a final failure of every workflow in flight."""
 
-_TWO_MINUTES = timedelta(seconds=120)
+START_TO_CLOSE = timedelta(seconds=120)
+"""Temporal's net below the invoker, which ends the plugin itself after ``timeout_seconds`` (115 at most). For every
+step the same: what is left of it is the time in which an ending can be written while Postgres comes back, and a
+worker that dies is noticed by its heartbeats long before."""
 
-
-def start_to_close(step: PlannedStep) -> timedelta:
-    """Temporal's net below the invoker, which ends the plugin itself after ``timeout_seconds``."""
-    return min(_TWO_MINUTES, timedelta(seconds=step.timeout_seconds + 5))
+RECORDING_GRACE = timedelta(seconds=5)
+"""What a stopping worker still gives to records that could not be written yet."""
 
 
 def retry_policy(step: PlannedStep) -> TemporalRetryPolicy:

@@ -23,10 +23,7 @@ ACTION_SCHEMA: Mapping[str, Any] = {
         "url": {"type": "string", "format": "uri"},
         "count": {"type": "integer", "minimum": 1},
         "apiKey": {"type": "string", "minLength": 8, "writeOnly": True},
-        "login": {
-            "type": "object",
-            "properties": {"user": {"type": "string"}, "password": {"type": "string", "writeOnly": True}},
-        },
+        "login": {"type": "object", "writeOnly": True, "properties": {"password": {"type": "string"}}},
         "values": {"type": "object", "x-latchflow-template": True},
     },
     "required": ["url"],

@@ -1,40 +1,49 @@
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
-from latchflow.config_schemas import MASK, check_config, keep_secrets, mask_secrets, templates
+from latchflow.config_schemas import (
+    MASK,
+    check_config,
+    keep_secrets,
+    mask_secrets,
+    secret_names,
+    secret_strings,
+    templates,
+)
 from latchflow.errors import InvalidInputError
 
 
-class Account(BaseModel):
+class Config(BaseModel):
+    """As a plugin writes it: Pydantic puts the marks into branches and definitions."""
+
     user: str
     password: SecretStr
-
-
-class Config(BaseModel):
-    account: Account
     token: SecretStr | None = None
-    others: list[Account] = []
-    by_name: dict[str, SecretStr] = {}
+    others: list[int] = []
+    by_name: dict[str, str] = Field({}, json_schema_extra={"writeOnly": True})
 
 
 SCHEMA = Config.model_json_schema()
-CONFIG: dict[str, Any] = {
-    "account": {"user": "u", "password": "p"},
-    "token": "t",
-    "others": [{"user": "v", "password": "q"}],
-    "by_name": {"a/b": "r"},
-}
+CONFIG: dict[str, Any] = {"user": "u", "password": "p", "token": "t", "others": [1], "by_name": {"a/b": "r"}}
 
 
-def test_secrets_are_masked_behind_references_choices_lists_and_maps() -> None:
+def test_secrets_are_masked_behind_choices_and_in_maps() -> None:
     assert mask_secrets(SCHEMA, CONFIG) == {
-        "account": {"user": "u", "password": MASK},
+        "user": "u",
+        "password": MASK,
         "token": MASK,
-        "others": [{"user": "v", "password": MASK}],
-        "by_name": {"a/b": MASK},
+        "others": [1],
+        "by_name": MASK,
     }
+    assert secret_strings(SCHEMA, CONFIG) == ["p", "t", "r"]
+
+
+def test_a_definition_that_is_referred_to_has_its_mark() -> None:
+    schema = {"properties": {"key": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"anyOf": [{}, {"writeOnly": True}]}}}
+
+    assert secret_names(schema) == {"key"}
 
 
 def test_a_secret_of_any_type_is_masked_whole() -> None:
@@ -43,25 +52,24 @@ def test_a_secret_of_any_type_is_masked_whole() -> None:
     assert mask_secrets(schema, {"headers": {"x": "secret"}}) == {"headers": MASK}
 
 
-def test_masks_keep_what_is_stored_but_not_inside_lists() -> None:
+def test_masks_keep_what_is_stored_and_nothing_else() -> None:
     masked = mask_secrets(SCHEMA, CONFIG)
-    outside = {**masked, "others": []}
 
-    assert keep_secrets(SCHEMA, outside, CONFIG) == {**CONFIG, "others": []}
+    assert keep_secrets(SCHEMA, masked, CONFIG) == CONFIG
     with pytest.raises(InvalidInputError) as caught:
-        keep_secrets(SCHEMA, masked, CONFIG)
-    assert [fault.pointer for fault in caught.value.errors] == ["/config/others/0/password"]
+        keep_secrets(SCHEMA, masked, {"user": "u", "token": "t"})
+    assert [fault.pointer for fault in caught.value.errors] == ["/config/password", "/config/by_name"]
 
 
 def test_faults_quote_the_schema_and_never_the_config() -> None:
-    config = {"account": {"user": 5, "password": ["hunter2"]}, "token": {"hunter2": 1}}
+    config = {"user": 5, "password": ["hunter2"], "token": {"hunter2": 1}}
 
     with pytest.raises(InvalidInputError) as caught:
         check_config(SCHEMA, config)
 
     assert {fault.pointer for fault in caught.value.errors} == {
-        "/config/account/user",
-        "/config/account/password",
+        "/config/user",
+        "/config/password",
         "/config/token",
     }
     assert "hunter2" not in str(caught.value.errors)

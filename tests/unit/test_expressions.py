@@ -6,7 +6,7 @@ import pytest
 from latchflow import expressions
 from latchflow.expressions import ExpressionError, check, check_template, evaluate, evaluate_template
 
-VARIABLES: dict[str, Any] = {"event": {"context": {"count": 3, "name": "Ada", "tags": ["a", "b"]}}, "index": 0}
+VARIABLES: dict[str, Any] = {"event": {"context": {"count": 3, "name": "Ada", "tags": ["a", "b"]}}}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_an_unknown_variable_is_refused_where_it_stands(source: str, name: str, 
         "[[1]].map(x, x.map(y, y + x[0]))",
         "event.context.items.filter(i, i.id == event.id).size() > 0",
         "event.context.items.exists(event, event.ok)",
-        "event.context.x.all(y, y > 0) ? item : index",
+        "event.context.x.all(y, y > 0) ? steps : trigger",
         "type(event) == map",
         "optional.of(event)",
         "'x' + \"y\" + r'\\' + '''it's'''",

@@ -2,22 +2,15 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import httpx2
-import pytest
 from psycopg.types.json import Jsonb
 
 from latchflow.crypto import Keyring
 from latchflow.key_material import new_encryption_key
-from latchflow.settings import Settings
 from latchflow.store import places
 from tests.support.api import Query, Wiring
 from tests.support.plugins import PLUGIN
 
 FIRED_AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-
-
-@pytest.fixture
-def keyring(settings: Settings) -> Keyring:
-    return Keyring.from_setting(settings.encryption_key.get_secret_value())
 
 
 def add_event(
@@ -193,3 +186,16 @@ async def test_a_context_sealed_with_a_lost_key_is_a_named_error(
 
     assert (answer.status_code, answer.json()["code"]) == (500, "seal")
     assert lost.writing_key_id in answer.json()["detail"]
+
+
+async def test_an_output_too_large_for_the_document_shows_its_size(
+    client: httpx2.AsyncClient, wiring: Wiring, query: Query, keyring: Keyring
+) -> None:
+    trigger, action = await wiring.trigger(), await wiring.action()
+    event_id = add_event(query, keyring, trigger["id"])
+    invocation_id = add_invocation(query, keyring, event_id, action["id"])
+    query("UPDATE invocations SET output_sealed = %s RETURNING id", b"x" * (300 * 1024))
+
+    invocation = (await client.get(f"/admin/events/{event_id}")).json()["runs"][0]["invocations"][0]
+
+    assert invocation["output"] == {"ref": f"invocations/{invocation_id}/output", "size": 300 * 1024}

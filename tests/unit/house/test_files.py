@@ -35,6 +35,13 @@ def test_no_python_file_is_too_long() -> None:
     )
 
 
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    empty = {"base", "common", "helpers", "managers", "misc", "utils"}
+    named = [path.relative_to(ROOT).as_posix() for path in files() if path.suffix == ".py" and path.stem in empty]
+
+    assert not named, "Name a module after what it does; it will then stay small."
+
+
 def test_no_file_names_a_folder_of_somebodys_machine() -> None:
     assert _lines(_FOLDER_OF_A_MACHINE) == [], "Write a path that is right on every machine."
 
@@ -43,6 +50,6 @@ def test_no_file_names_a_package_index() -> None:
     assert _lines(_PACKAGE_INDEX) == [], "Which index to use is the business of who installs."
 
 
-@pytest.mark.parametrize("text", ["see /home/ada/latchflow", "cd /work/x", "--index-url https://x", "PIP_INDEX_URL=x"])
+@pytest.mark.parametrize("text", ["see /home/ada/latchflow", "cd /Users/ada/x", "--index-url https://x", "PIP_INDEX_URL=x"])
 def test_what_must_not_be_there_is_found(text: str) -> None:
     assert _FOLDER_OF_A_MACHINE.search(text) or _PACKAGE_INDEX.search(text)

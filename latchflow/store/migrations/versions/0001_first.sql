@@ -183,6 +183,8 @@ CREATE TABLE invocations (
     capability_key text NOT NULL,
     status text NOT NULL,
     skipped_reason text,
+    when_expression text,
+    input_template jsonb,
     input_sealed bytea,             -- evaluated once, read by every later attempt
     output_sealed bytea,
     -- The claim: taken by an UPDATE, so that of two attempts that race, the later one by Temporal's count wins.
@@ -195,6 +197,7 @@ CREATE TABLE invocations (
 );
 CREATE INDEX ON invocations (event_id);
 CREATE INDEX ON invocations (action_id);
+CREATE INDEX invocations_unrouted ON invocations (id) WHERE status = 'UNROUTED';
 
 CREATE TABLE attempts (
     workflow_run_id text NOT NULL,

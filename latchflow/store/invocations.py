@@ -1,0 +1,89 @@
+"""Rows of invocations beside their attempts: inputs, outputs, and endings that no attempt wrote."""
+
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from latchflow.masking import readable
+from latchflow.model import InvocationStatus, Outcome
+from latchflow.store.attempts import AUDIT_COLUMNS, Task
+from latchflow.store.database import Connection
+
+
+async def outputs_of_run(connection: Connection, run_id: UUID) -> dict[str, tuple[UUID, bytes]]:
+    """The sealed outputs of a run's finished steps, by step name, with the invocation each belongs to."""
+    rows = await (
+        await connection.execute(
+            "SELECT step_name, id, output_sealed FROM invocations WHERE run_id = %s AND output_sealed IS NOT NULL",
+            (run_id,),
+        )
+    ).fetchall()
+    return {row["step_name"]: (row["id"], row["output_sealed"]) for row in rows}
+
+
+async def skip(connection: Connection, task: Task, reason: str) -> bool:
+    """End an invocation that will not run; False when it had ended already."""
+    return await end_invocation(
+        connection,
+        Outcome(invocation_id=task.invocation_id, status=InvocationStatus.SKIPPED, reason=reason),
+    )
+
+
+async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
+    """End an invocation outside of any attempt, with an audit entry; False when it had ended already."""
+    error = None
+    reason = readable(outcome.reason) if outcome.reason is not None else None
+    if outcome.status is not InvocationStatus.SKIPPED:
+        error = {"type": outcome.status.value, "message": reason or ""}
+    row = await (
+        await connection.execute(
+            f"""
+            WITH ended AS (
+                UPDATE invocations
+                SET status = %(status)s, ended_at = clock_timestamp(), next_attempt_at = NULL,
+                    skipped_reason = CASE WHEN %(status)s = 'SKIPPED' THEN %(reason)s END,
+                    error = coalesce(%(error)s, error)
+                WHERE id = %(id)s AND ended_at IS NULL
+                RETURNING *
+            )
+            INSERT INTO audit_entries ({AUDIT_COLUMNS})
+            SELECT 'action', %(status)s, plugin, capability_key, e.trigger_id, event_id, action_id, ended.id,
+                   NULL, NULL, jsonb_build_object('reason', %(reason)s::text)
+            FROM ended JOIN events e ON e.id = ended.event_id
+            RETURNING seq
+            """,
+            {
+                "status": outcome.status,
+                "reason": reason,
+                "error": Jsonb(error) if error is not None else None,
+                "id": outcome.invocation_id,
+            },
+        )
+    ).fetchone()
+    return row is not None
+
+
+async def mark_unrouted(connection: Connection, invocation_id: UUID) -> None:
+    """An invocation waits for a worker that has its capability; audited once, until a worker claims it."""
+    await connection.execute(
+        f"""
+        WITH marked AS (
+            UPDATE invocations SET status = 'UNROUTED'
+            WHERE id = %s AND ended_at IS NULL AND status <> 'UNROUTED'
+            RETURNING *
+        )
+        INSERT INTO audit_entries ({AUDIT_COLUMNS})
+        SELECT 'action', 'UNROUTED', plugin, capability_key, e.trigger_id, event_id, action_id, marked.id,
+               NULL, NULL, '{{}}'
+        FROM marked JOIN events e ON e.id = marked.event_id
+        """,
+        (invocation_id,),
+    )
+
+
+async def keep_input(connection: Connection, invocation_id: UUID, input_sealed: bytes) -> None:
+    """Keep an evaluated input, so that every later attempt gets the same payload."""
+    await connection.execute(
+        "UPDATE invocations SET input_sealed = %s WHERE id = %s AND input_sealed IS NULL",
+        (input_sealed, invocation_id),
+    )

@@ -1,0 +1,113 @@
+import asyncio
+import contextvars
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from latchflow.runtime.loops import PluginLoop
+
+_VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+
+@pytest.fixture
+def loop() -> Iterator[PluginLoop]:
+    loop = PluginLoop("acme")
+    yield loop
+    loop.close()
+
+
+async def test_a_coroutine_runs_on_the_plugins_own_loop(loop: PluginLoop) -> None:
+    async def which() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    first, second = await loop.call(which), await loop.call(which)
+
+    assert first is second is not asyncio.get_running_loop()
+
+
+async def test_a_plain_function_that_answers_with_an_awaitable_is_awaited_there(loop: PluginLoop) -> None:
+    async def which() -> str:
+        return threading.current_thread().name
+
+    assert await loop.call(lambda: which())  # noqa: PLW0108 - it must be no coroutine function == "plugin acme"
+
+
+async def test_a_call_sees_the_context_of_its_caller(loop: PluginLoop) -> None:
+    async def read() -> str:
+        return _VARIABLE.get("nothing")
+
+    _VARIABLE.set("mine")
+
+    assert await loop.call(read) == "mine"
+    assert await loop.call(lambda: _VARIABLE.get("nothing")) == "mine"
+
+
+async def test_cancelling_the_caller_cancels_the_coroutine(loop: PluginLoop) -> None:
+    host = asyncio.get_running_loop()
+    entered, cancelled = asyncio.Event(), threading.Event()
+
+    async def work() -> None:
+        host.call_soon_threadsafe(entered.set)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    call = asyncio.create_task(loop.call(work))
+    await entered.wait()
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await asyncio.to_thread(cancelled.wait, 2)
+
+
+async def test_a_call_that_blocks_its_thread_leaves_the_others_free(loop: PluginLoop) -> None:
+    release = threading.Event()
+    blocked = asyncio.create_task(loop.call(release.wait, 10))
+
+    async def answer() -> int:
+        return 42
+
+    assert await loop.call(answer) == 42
+    assert await loop.call(lambda: 43) == 43
+    release.set()
+    assert await blocked is True
+
+
+async def test_a_task_the_plugin_leaves_behind_may_exit_without_ending_the_loop(loop: PluginLoop) -> None:
+    async def leave() -> None:
+        raise SystemExit(1)
+
+    async def start() -> asyncio.Task[None]:
+        return asyncio.create_task(leave())
+
+    async def look(task: asyncio.Task[None]) -> str:
+        return type(task.exception()).__name__
+
+    task = await loop.call(start)
+
+    assert await loop.call(look, task) == "SystemExit"
+
+
+async def test_closing_cancels_what_still_runs() -> None:
+    loop = PluginLoop("acme")
+    host = asyncio.get_running_loop()
+    entered, cancelled = asyncio.Event(), threading.Event()
+
+    async def work() -> None:
+        host.call_soon_threadsafe(entered.set)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    call = asyncio.create_task(loop.call(work))
+    await entered.wait()
+    loop.close()
+
+    assert cancelled.is_set()
+    with pytest.raises(asyncio.CancelledError):
+        await call

@@ -1,0 +1,238 @@
+"""One deployment with a worker of its own: real Temporal, real PostgreSQL, the real activities, actions of the test."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
+
+from activities.actions import ActionActivities
+from activities.events import EventActivities
+from latchflow import expressions
+from latchflow.names import TASK_QUEUE, event_workflow_id
+from latchflow.runtime.guard import Backends
+from latchflow.runtime.registry import Registry
+from latchflow.sdk import (
+    ActionCall,
+    EmailMessage,
+    HttpRequest,
+    HttpResponse,
+    PermanentFailure,
+    Plugin,
+    Retry,
+    SendResult,
+)
+from latchflow.temporal.closer import Closer
+from latchflow.temporal.dispatch import Dispatcher, Firing
+from latchflow.temporal.starting import WorkflowStarter
+from tests.support.execution import Deployment, Step
+from tests.support.registries import registry_of
+from workflows.trigger_event import TriggerEventWorkflow
+
+HISTORIES = Path(__file__).parents[1] / "histories"
+QUICK = {
+    "max_attempts": 3,
+    "initial_interval_seconds": 0.05,
+    "backoff_coefficient": 1.0,
+    "maximum_interval_seconds": 0.05,
+}
+BEAT = timedelta(seconds=0.2)
+_AGEING = (
+    """
+    UPDATE events SET start_confirmed_at = start_confirmed_at - interval '2 minutes', next_check_at = now()
+    WHERE id = %s
+    """,
+    """
+    UPDATE attempts SET started_at = started_at - interval '2 minutes', ended_at = ended_at - interval '2 minutes'
+    WHERE invocation_id IN (SELECT id FROM invocations WHERE event_id = %s)
+    """,
+    """
+    UPDATE invocations SET ended_at = ended_at - interval '2 minutes',
+                           next_attempt_at = next_attempt_at - interval '2 minutes'
+    WHERE event_id = %s
+    """,
+)
+
+
+class NoServices:
+    """Stands where an action of these tests never looks."""
+
+    async def send(self, message: EmailMessage, *, idempotency_key: str) -> SendResult:
+        raise AssertionError("nobody sends here")
+
+    async def request(self, request: HttpRequest) -> HttpResponse:
+        raise AssertionError("nobody sends here")
+
+
+class InProcess:
+    """Evaluates here; how a worker bounds it has tests of its own."""
+
+    async def evaluate(self, source: str, variables: Mapping[str, Any]) -> Any:
+        return expressions.evaluate(source, variables)
+
+    async def evaluate_template(self, value: Any, variables: Mapping[str, Any]) -> Any:
+        return expressions.evaluate_template(value, variables)
+
+
+class Actions:
+    """The actions of these tests, and what they were called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[ActionCall[Any]] = []
+        self.cancelled = threading.Event()
+        self._entered: asyncio.Queue[str] = asyncio.Queue()
+        self._host = asyncio.get_running_loop()
+        self.registry = registry_of(self._plugin())
+
+    async def entered(self, step: str) -> None:
+        """Wait until a step's action runs."""
+        async with asyncio.timeout(10):
+            while await self._entered.get() != step:
+                continue
+
+    def steps(self) -> list[str]:
+        """The steps whose actions were called, in order."""
+        return [call.invocation.step_name for call in self.calls]
+
+    def _note(self, call: ActionCall[Any]) -> None:
+        self.calls.append(call)
+        self._host.call_soon_threadsafe(self._entered.put_nowait, call.invocation.step_name)
+
+    def _plugin(self) -> Plugin:  # noqa: C901 - many small actions
+        plugin = Plugin()
+
+        @plugin.action("echo", display_name="Echo", config_schema={})
+        async def echo(call: ActionCall[Any]) -> Any:
+            self._note(call)
+            return dict(call.payload)
+
+        @plugin.action("count", display_name="Count the letters", config_schema={})
+        def count(call: ActionCall[Any]) -> Any:
+            self._note(call)
+            return {"letters": len(call.payload["text"])}
+
+        @plugin.action("repeat", display_name="Put out many letters", config_schema={})
+        async def repeat(call: ActionCall[Any]) -> Any:
+            self._note(call)
+            return {"text": "x" * call.config["times"]}
+
+        @plugin.action("refuse", display_name="Fail for good", config_schema={})
+        async def refuse(call: ActionCall[Any]) -> Any:
+            self._note(call)
+            raise PermanentFailure("no such recipient")
+
+        @plugin.action("flaky", display_name="Fail at first", config_schema={})
+        async def flaky(call: ActionCall[Any]) -> Any:
+            self._note(call)
+            if call.invocation.attempt <= call.config["failures"]:
+                raise ValueError("not yet")
+            return {"attempt": call.invocation.attempt}
+
+        @plugin.action("later", display_name="Ask for a retry", config_schema={})
+        async def later(call: ActionCall[Any]) -> Any:
+            self._note(call)
+            if call.invocation.attempt == 1:
+                raise Retry(after=timedelta(milliseconds=20), reason="rate limited")
+            return {}
+
+        @plugin.action("hang", display_name="Hang", config_schema={})
+        async def hang(call: ActionCall[Any]) -> None:
+            self._note(call)
+            try:
+                await asyncio.sleep(100)
+            finally:
+                self.cancelled.set()
+
+        @plugin.action("progress", display_name="Report an unfit progress", config_schema={})
+        async def progress(call: ActionCall[Any]) -> None:
+            self._note(call)
+            call.heartbeat({"done": "half\x00"})
+            call.heartbeat(object())
+
+        return plugin
+
+
+class Engine:
+    """What a test drives."""
+
+    def __init__(self, deployment: Deployment, client: Client) -> None:
+        self.deployment = deployment
+        self.client = client
+        self.actions = Actions()
+        self.evaluator = InProcess()
+        self.dispatcher = Dispatcher(deployment.database, deployment.keyring, WorkflowStarter(client))
+        self.closer = Closer(deployment.database, client)
+
+    def activities(self, kind: type[ActionActivities] = ActionActivities, registry: Registry | None = None) -> Any:
+        """The activities of a worker, of the real class or of one that misbehaves."""
+        return kind(
+            database=self.deployment.database,
+            keyring=self.deployment.keyring,
+            registry=registry or self.actions.registry,
+            backends=Backends(email=NoServices(), http=NoServices()),
+            evaluator=self.evaluator,
+            worker="worker@test",
+        )
+
+    @asynccontextmanager
+    async def worker(
+        self, kind: type[ActionActivities] = ActionActivities, registry: Registry | None = None, **options: Any
+    ) -> AsyncIterator[Worker]:
+        """A worker as `worker.py` makes it, but in the sandbox, and with quicker heartbeats."""
+        poller = PollerBehaviorSimpleMaximum(2)
+        worker = Worker(
+            self.client,
+            task_queue=TASK_QUEUE,
+            activities=[
+                self.activities(kind, registry).execute_action,
+                EventActivities(self.deployment.database).close_event,
+            ],
+            activity_task_poller_behavior=poller,
+            workflow_task_poller_behavior=poller,
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
+            max_heartbeat_throttle_interval=BEAT,
+            default_heartbeat_throttle_interval=BEAT,
+            **{"workflows": [TriggerEventWorkflow], **options},
+        )
+        async with worker:
+            yield worker
+
+    async def fire(self, *pipelines: Sequence[Step], context: Mapping[str, Any] | None = None) -> UUID:
+        """Dispatch one event of a new trigger."""
+        trigger_id = await self.deployment.define(*pipelines)
+        accepted = await self.dispatcher.dispatch(Firing(trigger_id=trigger_id, context=context or {}))
+        await self.dispatcher.close()
+        return accepted.event_id
+
+    def handle(self, event_id: UUID) -> WorkflowHandle[Any, str]:
+        """The event's workflow."""
+        return self.client.get_workflow_handle(event_workflow_id(event_id), result_type=str)
+
+    async def finish(self, event_id: UUID) -> str:
+        """Wait for the event's end; everything of it is accounted for.
+
+        Returns:
+            Its status.
+        """
+        async with asyncio.timeout(20):
+            status = await self.handle(event_id).result()
+        assert (await self.deployment.event(event_id))["status"] == status
+        await self.deployment.check_accounts(event_id)
+        return status
+
+    async def run(self, *pipelines: Sequence[Step], context: Mapping[str, Any] | None = None) -> tuple[UUID, str]:
+        """Fire with a worker running, and wait for the end."""
+        async with self.worker():
+            event_id = await self.fire(*pipelines, context=context)
+            return event_id, await self.finish(event_id)
+
+    async def age(self, event_id: UUID) -> None:
+        """Let the event look as if all of it had happened two minutes earlier."""
+        for statement in _AGEING:
+            await self.deployment.rows(statement, event_id)
