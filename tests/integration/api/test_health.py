@@ -3,6 +3,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from psycopg.types.json import Jsonb
 
 from latchflow.crypto import Keyring
 from tests.integration.api.test_events import add_event, add_invocation
@@ -16,13 +17,14 @@ async def test_events_that_were_not_started_are_a_problem(
     trigger = await wiring.trigger()
     for _ in range(number):
         event_id = uuid4()
+        manifest = {"event_id": str(event_id), "trigger_id": trigger["id"], "trigger_name": "orders", "runs": []}
         query(
             """
             INSERT INTO events (id, trigger_id, trigger_name, status, metadata, context_sealed, manifest, workflow_id,
                                 fired_at)
-            VALUES (%s, %s, 'orders', 'PENDING', '{}', '', '{}', %s, %s)
+            VALUES (%s, %s, 'orders', 'PENDING', '{}', '', %s, %s, %s)
             """,
-            event_id, trigger["id"], f"event:{event_id}", datetime.now(UTC) - timedelta(seconds=6),
+            event_id, trigger["id"], Jsonb(manifest), f"event:{event_id}", datetime.now(UTC) - timedelta(seconds=6),
         )  # fmt: skip
 
     health = (await client.get("/system/plugin-runtime/health")).json()
