@@ -26,7 +26,7 @@ run: $(STAMP)  ## start the stack and leave it running (Ctrl-C stops it)
 	@$(BIN)/latchflow dev --ready-file .latchflow/ready.json
 
 test: $(STAMP) lint types  ## lint, types, import rules and all tests but the long ones
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: $(STAMP)  ## the tests that take over 20 s each, or need a browser
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } || \

@@ -3,13 +3,12 @@ from temporalio.client import Client
 
 from latchflow.errors import LatchflowError
 from latchflow.temporal.client import check_namespace
-from tests.unit.services.servers import unused_port
 
 
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        (f"127.0.0.1:{unused_port()}", "cannot be reached: nobody answers there. Start it"),
+        ("127.0.0.1:1", "cannot be reached: nobody answers there. Start it"),
         ("nobody.invalid:7233", "cannot be reached: its host name is not known. Start it"),
         ("127.0.0.1:99999", "cannot be used: invalid target URL: invalid port number. Correct"),
     ],
