@@ -89,7 +89,8 @@ async def main() -> None:
             default_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
             graceful_shutdown_timeout=policies.SHUTDOWN_GRACE,
         )
-        async with worker, present(database, me, "worker", registry):
+        # Listed until the last attempt in progress has ended.
+        async with present(database, me, "worker", registry), worker:
             log.info("worker ready", identity=str(me), plugins=sorted(registry.plugins))
             await stop.wait()
             log.info("worker stops", grace_seconds=policies.SHUTDOWN_GRACE.total_seconds())
@@ -106,12 +107,26 @@ def _runtime(settings: Settings) -> Runtime | None:
         raise ConfigurationError(message) from None
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """Run the worker to its end.
+
+    Returns:
+        The exit status: 0 after a stop that was asked for.
+    """
     try:
         uvloop.run(main())
     except LatchflowError as error:
-        sys.exit(f"latchflow: {error.message}")
-    # Threads of plugins that never came back must not keep a stopped worker alive.
+        sys.stderr.write(f"latchflow: {error.message}\n")
+        return 1
+    except Exception:
+        log.exception("the worker failed")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    status = run()
     logging.shutdown()
     sys.stderr.flush()
-    os._exit(0)
+    # Threads of plugins that never came back must not keep a worker alive that polls nothing any more.
+    os._exit(status)

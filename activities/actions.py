@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from latchflow.crypto import Keyring
 from latchflow.errors import LatchflowError, UnavailableError
 from latchflow.masking import readable
 from latchflow.model import ActionTask, InvocationStatus, Outcome, Phase
-from latchflow.names import EXECUTE_ACTION, NOT_HERE
+from latchflow.names import EXECUTE_ACTION, NOT_HERE, SUPERSEDED
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
 from latchflow.runtime.invoker import Call, Failure, Success, invoke
 from latchflow.runtime.registry import LoadedAction, Registry
@@ -82,16 +83,18 @@ class ActionActivities:
         Raises:
             ApplicationError: Every other ending; its first detail is the invocation's status once that is final.
         """
+        row = await self._load(task)
+        if row.ended_at is not None:
+            return endings.settled(row, self._keyring)
         action = self._registry.actions.get((task.step.plugin, task.step.capability_key))
         if action is None:
             await self._not_here(task)
-            raise ApplicationError(f"No action {task.step.capability_key!r} of {task.step.plugin} here.", type=NOT_HERE)
+            message = f"No action {task.step.capability_key!r} of {task.step.plugin} here."
+            raise ApplicationError(message, type=NOT_HERE, next_retry_delay=policies.ELSEWHERE_DELAY)
         async with beating() as beat:
-            row = await self._load(task)
-            if row.ended_at is not None:
-                return endings.settled(row, self._keyring)
             variables, fault = await self._variables(task, row, action)
-            if fault is None and row.when is not None:
+            # Asked once: what ran before may not be skipped because a sibling has ended since.
+            if fault is None and row.when is not None and row.attempt_number == 0:
                 is_wanted, fault = await self._is_wanted(row.when, variables)
                 if not is_wanted and fault is None:
                     return await self._skip(row, f"when is false: {row.when}")
@@ -129,12 +132,16 @@ class ActionActivities:
     async def _is_wanted(self, when: str, variables: Mapping[str, Any]) -> tuple[bool, Failure | None]:
         try:
             return await self._scope.is_wanted(when, variables), None
+        except UnavailableError:
+            raise
         except LatchflowError as error:
             return False, _fault(error)
 
     async def _skip(self, row: Task, reason: str) -> Outcome:
         async with self._database.connection() as connection:
-            await invocations.skip(connection, row, reason)
+            is_skipped = await invocations.skip(connection, row, reason)
+        if not is_skipped:
+            raise ApplicationError("A later attempt of this invocation has begun.", type=SUPERSEDED)
         return Outcome(invocation_id=row.invocation_id, status=InvocationStatus.SKIPPED, reason=reason)
 
     async def _claim(self, task: ActionTask, row: Task, action: LoadedAction, beat: Beat) -> _Attempt | None:
@@ -256,7 +263,10 @@ class ActionActivities:
             async with self._database.connection() as connection:
                 await silence.look_now(connection, attempt.row.event_id)
             return
-        await self._end(attempt, ending)
+        # Temporal waits for this; the record goes on by itself if it takes longer.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(policies.RECORDING_GRACE.total_seconds()):
+                await self._end(attempt, ending)
 
 
 def _fault(error: LatchflowError) -> Failure:

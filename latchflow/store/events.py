@@ -20,14 +20,16 @@ async def confirm_start(connection: Connection, event_id: UUID) -> None:
     """Temporal has the workflow: from now on the closer looks after the event."""
     await connection.execute(
         """
-        UPDATE events SET start_confirmed_at = now(), next_check_at = now() + interval '1 minute',
-                          status = CASE WHEN status = 'PENDING' THEN 'RUNNING' ELSE status END
-        WHERE id = %s AND start_confirmed_at IS NULL
+        WITH confirmed AS (
+            UPDATE events SET start_confirmed_at = now(), next_check_at = now() + interval '1 minute',
+                              status = CASE WHEN status = 'PENDING' THEN 'RUNNING' ELSE status END
+            WHERE id = %s AND start_confirmed_at IS NULL
+            RETURNING id
+        )
+        UPDATE runs SET status = 'RUNNING' FROM confirmed
+        WHERE runs.event_id = confirmed.id AND runs.status = 'PENDING'
         """,
         (event_id,),
-    )
-    await connection.execute(
-        "UPDATE runs SET status = 'RUNNING' WHERE event_id = %s AND status = 'PENDING'", (event_id,)
     )
 
 

@@ -22,15 +22,22 @@ async def outputs_of_run(connection: Connection, run_id: UUID) -> dict[str, tupl
 
 
 async def skip(connection: Connection, task: Task, reason: str) -> bool:
-    """End an invocation that will not run; False when it had ended already."""
-    return await end_invocation(
-        connection,
-        Outcome(invocation_id=task.invocation_id, status=InvocationStatus.SKIPPED, reason=reason),
-    )
+    """End an invocation that will not run; False when it has ended, or an attempt of it has begun."""
+    outcome = Outcome(invocation_id=task.invocation_id, status=InvocationStatus.SKIPPED, reason=reason)
+    return await end_invocation(connection, outcome, is_unclaimed=True)
 
 
-async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
-    """End an invocation outside of any attempt, with an audit entry; False when it had ended already."""
+async def end_invocation(connection: Connection, outcome: Outcome, *, is_unclaimed: bool = False) -> bool:
+    """End an invocation outside of any attempt, with an audit entry.
+
+    Args:
+        connection: Where.
+        outcome: Its ending.
+        is_unclaimed: End it only while no attempt of it has begun.
+
+    Returns:
+        False when nothing was ended.
+    """
     error = None
     reason = readable(outcome.reason) if outcome.reason is not None else None
     if outcome.status is not InvocationStatus.SKIPPED:
@@ -43,7 +50,7 @@ async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
                 SET status = %(status)s, ended_at = clock_timestamp(), next_attempt_at = NULL,
                     skipped_reason = CASE WHEN %(status)s = 'SKIPPED' THEN %(reason)s END,
                     error = coalesce(%(error)s, error)
-                WHERE id = %(id)s AND ended_at IS NULL
+                WHERE id = %(id)s AND ended_at IS NULL AND (NOT %(unclaimed)s OR attempt_number = 0)
                 RETURNING *
             )
             INSERT INTO audit_entries ({AUDIT_COLUMNS})
@@ -57,6 +64,7 @@ async def end_invocation(connection: Connection, outcome: Outcome) -> bool:
                 "reason": reason,
                 "error": Jsonb(error) if error is not None else None,
                 "id": outcome.invocation_id,
+                "unclaimed": is_unclaimed,
             },
         )
     ).fetchone()

@@ -15,6 +15,10 @@ from latchflow.temporal.closing import close_event
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 _BATCH = 200
+_MOST_LISTED = 10_000
+"""Of one turn: a termination in bulk is closed within a few turns."""
+
+_AWAY = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED})
 _LISTED_FOR = timedelta(minutes=10)
 """How far back the list of ended workflows goes: many turns, so that one that failed leaves no gap."""
 
@@ -57,9 +61,12 @@ class Closer:
         for event in {event.id: event for event in (*await self._ended_badly(), *due)}.values():
             try:
                 closed += await self._look_at(event)
-            except (RPCError, UnavailableError):
+            except UnavailableError:
                 raise
-            except Exception:
+            except Exception as error:
+                if isinstance(error, RPCError) and error.status in _AWAY:
+                    raise
+                # Something about this one event; the others must not wait behind it.
                 log.exception("an event could not be looked at", event_id=str(event.id))
                 async with self._database.connection() as connection:
                     await silence.look_later(connection, event.id, is_stuck=True)
@@ -72,8 +79,13 @@ class Closer:
             f"WorkflowType = '{TRIGGER_EVENT_WORKFLOW}' AND CloseTime > '{since}' "
             "AND ExecutionStatus IN ('Terminated', 'Failed', 'TimedOut', 'Canceled')"
         )
-        listed = self._client.list_workflows(query, limit=_BATCH, rpc_timeout=_RPC_TIMEOUT)
-        ids = [event_id for workflow in [w async for w in listed] if (event_id := event_id_of(workflow.id))]
+        listed = self._client.list_workflows(query, limit=_MOST_LISTED, rpc_timeout=_RPC_TIMEOUT)
+        try:
+            ids = [event_id for workflow in [w async for w in listed] if (event_id := event_id_of(workflow.id))]
+        except RPCError as error:
+            # Without the list, the silent events are still asked about one by one.
+            log.warning("Temporal's list of workflows cannot be read", reason=error.message)
+            return []
         async with self._database.connection() as connection:
             return await silence.open_among(connection, ids)
 

@@ -53,15 +53,18 @@ def _endings(
     outcomes: Mapping[UUID, Outcome],
     default: Outcome,
 ) -> dict[UUID, Outcome]:
-    endings = {}
+    """What an attempt recorded, then what the caller knows, then what follows from both, then the default."""
+    endings = {key: Outcome(invocation_id=key, status=status) for key, status in recorded.items()}
+    for key, known in outcomes.items():
+        endings.setdefault(key, Outcome(invocation_id=key, status=known.status, reason=known.reason))
     for run in manifest.runs:
+        for outcome in plan.skips(run, endings):
+            # What a cancellation kept from running was cancelled, too; only disabled steps would not have run anyway.
+            if default.status is not InvocationStatus.CANCELLED or outcome.reason != plan.PREVIOUS_FAILED:
+                endings[outcome.invocation_id] = outcome
         for step in run.steps:
             key = step.invocation_id
-            if key in recorded:
-                endings[key] = Outcome(invocation_id=key, status=recorded[key])
-            else:
-                known = outcomes.get(key, default)
-                endings[key] = Outcome(invocation_id=key, status=known.status, reason=known.reason)
+            endings.setdefault(key, Outcome(invocation_id=key, status=default.status, reason=default.reason))
     return endings
 
 

@@ -30,6 +30,7 @@ _Answer = Literal["started", "refused", "away"]
 _AWAY = frozenset(
     {
         RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.RESOURCE_EXHAUSTED,  # it asks for less, whoever asks
         RPCStatusCode.DEADLINE_EXCEEDED,
         RPCStatusCode.CANCELLED,
         RPCStatusCode.UNAUTHENTICATED,

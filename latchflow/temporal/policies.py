@@ -44,6 +44,9 @@ START_TO_CLOSE = timedelta(seconds=120)
 step the same: what is left of it is the time in which an ending can be written while Postgres comes back, and a
 worker that dies is noticed by its heartbeats long before."""
 
+ELSEWHERE_DELAY = timedelta(seconds=2)
+"""When a task is offered again that a worker had to turn down; without it, Temporal's back-off would grow."""
+
 RECORDING_GRACE = timedelta(seconds=5)
 """What a stopping worker still gives to records that could not be written yet."""
 

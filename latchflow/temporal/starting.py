@@ -11,6 +11,7 @@ from latchflow.model import Manifest
 from latchflow.names import TASK_QUEUE, TRIGGER_EVENT_WORKFLOW, event_workflow_id
 
 _RPC_TIMEOUT = timedelta(seconds=3)
+_LONGEST_SUMMARY = 200  # characters: it is one line of the Web UI
 
 
 class Starter(Protocol):
@@ -43,7 +44,7 @@ class WorkflowStarter:
                 task_queue=TASK_QUEUE,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                static_summary=f"{manifest.trigger_name} -> {names}",
+                static_summary=f"{manifest.trigger_name} -> {names}"[:_LONGEST_SUMMARY],
                 rpc_timeout=_RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:

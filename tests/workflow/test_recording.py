@@ -8,6 +8,9 @@ from typing import Any
 import psycopg
 from temporalio.client import WorkflowExecutionStatus
 
+from latchflow.errors import UnavailableError
+from latchflow.runtime.registry import Registry
+from latchflow.store import places
 from tests.support.execution import Step
 from tests.workflow.engine import QUICK, Engine, InProcess
 
@@ -120,3 +123,46 @@ async def test_expressions_do_not_make_a_workflow_too_large_for_temporal(engine:
 
     assert status == "SUCCEEDED"
     assert len(await engine.deployment.statuses(event_id)) == 4
+
+
+class _Counting(InProcess):
+    """Is away once, then counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.failures = 1
+        self.asked = 0
+
+    async def evaluate(self, source: str, variables: Mapping[str, Any]) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("the evaluator did not start")
+        self.asked += 1
+        return await super().evaluate(source, variables)
+
+
+async def test_whether_a_step_runs_is_asked_once_and_again_only_while_nobody_could_answer(engine: Engine) -> None:
+    engine.evaluator = counting = _Counting()
+    step = Step(action="flaky", name="one", config={"failures": 1}, when="1 == 1", retry_policy=QUICK)
+
+    event_id, status = await engine.run([step])
+
+    assert status == "SUCCEEDED"
+    assert counting.asked == 1
+    assert await engine.deployment.phases(event_id, "one") == ["STARTED", "RETRYING", "STARTED", "SUCCEEDED"]
+
+
+async def test_a_recorded_success_is_adopted_by_a_worker_without_the_plugin(engine: Engine) -> None:
+    event_id = await engine.fire([Step(action="echo", name="one")])
+    invocation_id = (await engine.deployment.steps(event_id))["one"]["id"]
+    await engine.deployment.rows(
+        "UPDATE invocations SET status = 'SUCCEEDED', ended_at = now(), output_sealed = %s WHERE id = %s",
+        engine.deployment.keyring.seal_json({"kept": True}, places.invocation_output(invocation_id)),
+        invocation_id,
+    )
+
+    async with engine.worker(registry=Registry({}, {}, {})):
+        async with asyncio.timeout(10):
+            status = await engine.handle(event_id).result()
+
+    assert status == "SUCCEEDED"
+    assert engine.actions.calls == []

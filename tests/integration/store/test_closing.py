@@ -40,6 +40,23 @@ async def test_a_second_closing_changes_nothing_and_says_so(deployment: Deployme
     await deployment.check_accounts(event_id)
 
 
+async def test_the_closer_knows_a_disabled_step_from_one_that_failed(deployment: Deployment) -> None:
+    disabled = Step(action="do", name="disabled", sort_order=1, is_enabled=False)
+    event_id = await deployment.open_event([_ONE, disabled, Step(action="do", name="last", sort_order=2)])
+    await deployment.rows(
+        """
+        UPDATE invocations SET status = 'SUCCEEDED', ended_at = now()
+        WHERE event_id = %s AND step_name IN ('one', 'last')
+        """,
+        event_id,
+    )
+
+    status = await close_event(deployment.database, event_id, outcomes={}, closed_by="closer", reason="gone")
+
+    assert status is EventStatus.SUCCEEDED
+    assert (await deployment.statuses(event_id))["disabled"] == "SKIPPED"
+
+
 async def test_ten_closings_at_once_close_once(deployment: Deployment) -> None:
     event_id = await deployment.open_event([_ONE, _TWO])
     answers = await asyncio.gather(
