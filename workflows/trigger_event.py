@@ -1,6 +1,7 @@
 """The durable way of one event: its runs side by side, their steps in order, then the closing."""
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID
 
 from temporalio import workflow
@@ -49,9 +50,9 @@ class TriggerEventWorkflow:
             for task in runs:
                 task.cancel()
             await asyncio.gather(*runs, return_exceptions=True)
-        closing = Closing(
-            event_id=manifest.event_id, outcomes=tuple(self._outcomes.values()), is_cancelled=self._is_cancelled
-        )
+        # Their outputs are in Postgres already.
+        outcomes = tuple(replace(outcome, output=None) for outcome in self._outcomes.values())
+        closing = Closing(event_id=manifest.event_id, outcomes=outcomes, is_cancelled=self._is_cancelled)
         return await _until_done(asyncio.create_task(_close(closing)))
 
     async def _carry_out(self, manifest: Manifest, run: PlannedRun) -> None:

@@ -40,8 +40,8 @@ async def get_event_history(
         masker = await masker_of_events(connection, context.keyring, [event_id])
     if status is None:
         raise NotFoundError(f"There is no event {event_id}.")
-    if status is EventStatus.IGNORED:
-        return Listing(items=[], next_cursor=None)  # it owed nothing, so no workflow was started
+    if status in (EventStatus.IGNORED, EventStatus.PENDING):
+        return Listing(items=[], next_cursor=None)  # it owed nothing, or Temporal does not have it yet
     page = await read_history(
         context.temporal, event_workflow_id(event_id), limit=limit, page_token=_page_token(listing, cursor)
     )

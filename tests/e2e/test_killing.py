@@ -68,11 +68,13 @@ def test_delivery_while_temporal_hangs_is_accepted_and_runs_afterwards(stack: St
         event_id = stack.fire(trigger_id, {"note": "away"})
         seconds = time.monotonic() - begun
         status = stack.event(event_id)["status"]
+        history = stack.get(f"/admin/events/{event_id}/history")["items"]
     finally:
         os.kill(temporal, signal.SIGCONT)
 
     assert seconds < 2
     assert status == "PENDING"
+    assert history == []
     assert stack.until_ended(event_id, 30)["status"] == "SUCCEEDED"
     lines = [line for line in stack.trace.read_text().splitlines() if line.startswith(invocation_id(stack, event_id))]
     assert len(lines) == 1
