@@ -23,9 +23,11 @@ from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
 from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
+from latchflow.services.absent import Absent
 from latchflow.services.egress import EgressGuard
 from latchflow.services.email import SmtpEmail
 from latchflow.services.http import GuardedHttp
+from latchflow.services.mail import Mail
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
@@ -47,7 +49,7 @@ async def main() -> None:
     set_up_logs(settings)
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
     guard = EgressGuard(settings.http_egress_allow)
-    email = SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard)
+    email = Mail(SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard))
     home = settings.home or HOME
     me = ProcessIdentity.of_this_process()
     stop = asyncio.Event()
@@ -69,7 +71,7 @@ async def main() -> None:
             database=database,
             keyring=keyring,
             registry=registry,
-            backends=Backends(email=email, http=http),
+            backends=Backends(email=email, http=http, storage=Absent(), users=Absent(), resources=Absent()),
             evaluator=evaluator,
             worker=str(me),
         )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from activities import endings
 from activities.heartbeat import Beat, beating
 from activities.recording import Recorder
 from activities.scope import Evaluator, Scope
+from activities.service_records import ServiceRecords
 from latchflow import plan
 from latchflow.crypto import Keyring
 from latchflow.errors import LatchflowError, UnavailableError
@@ -181,7 +183,7 @@ class ActionActivities:
         return await self._report(attempt, result)
 
     async def _invoke(self, attempt: _Attempt, variables: Mapping[str, Any]) -> Success | Failure:
-        row, number, recorder = attempt.row, attempt.claimed.number, self._recorder
+        row, number = attempt.row, attempt.claimed.number
         config = await self._scope.config(row, attempt.action.template_names, variables)
         payload = await self._scope.payload(row, variables)
         key = str(row.invocation_id)
@@ -189,8 +191,10 @@ class ActionActivities:
             granted_scopes=attempt.action.plugin.granted_scopes,
             capability_scopes=frozenset(attempt.action.capability.scopes),
             idempotency_key=key,
-            record=lambda call: recorder.service_call(row, call, number=number),
+            records=ServiceRecords(self._recorder, self._keyring, row, number=number),
             host_loop=asyncio.get_running_loop(),
+            deadline=datetime.now(UTC) + timedelta(seconds=attempt.task.step.timeout_seconds),
+            resends_unknown=row.on_unknown == "resend",
         )
         call = Call(
             config=config,
@@ -205,12 +209,16 @@ class ActionActivities:
                 step_name=attempt.task.step.name,
                 invoker=row.invoker,
             ),
-            services=GuardedServices(self._backends, grant),
+            services=GuardedServices(self._backends, grant, actor=f"{row.plugin}/{row.capability_key}"),
             idempotency_key=key,
             timeout_seconds=attempt.task.step.timeout_seconds,
+            deadline=grant.deadline,
             heartbeat=attempt.beat.report,
         )
-        return await invoke(attempt.action, call)
+        try:
+            return await invoke(attempt.action, call)
+        finally:
+            grant.end()
 
     async def _report(self, attempt: _Attempt, result: Success | Failure) -> Outcome:
         progress = attempt.beat.progress

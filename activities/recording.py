@@ -10,9 +10,8 @@ import stamina
 import structlog
 
 from latchflow.errors import UnavailableError
-from latchflow.model import AuditKind, InvocationStatus, Phase
-from latchflow.runtime.guard import ServiceCall
-from latchflow.store import attempts, audit
+from latchflow.model import InvocationStatus, Phase
+from latchflow.store import attempts
 from latchflow.store.attempts import AttemptKey, Ending, Task
 from latchflow.store.database import Connection, Database
 
@@ -25,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class Recorder:
-    """Writes endings and service calls, each in a task of its own.
+    """Writes endings and effects, each in a task of its own.
 
     A cancellation reaches whoever waits for the record, not the record: an action that has run must not run again
     because Temporal lost patience while Postgres was away.
@@ -52,31 +51,18 @@ class Recorder:
 
         return await self._write(write)
 
-    async def service_call(self, row: Task, call: ServiceCall, *, number: int) -> None:
-        """Record a call of one of core's services.
+    async def write(self, write: Callable[[Connection], Awaitable[T]]) -> T:
+        """Write something inside one transaction, whose repetition does no harm.
 
         Raises:
             UnavailableError: The database was away for too long.
         """
-        entry = audit.AuditEntry(
-            kind=AuditKind.SERVICE,
-            plugin_name=row.plugin,
-            capability_key=row.capability_key,
-            trigger_definition_id=row.trigger_id,
-            trigger_event_id=row.event_id,
-            action_definition_id=row.action_id,
-            invocation_id=row.invocation_id,
-            attempt=number,
-            actor=call.actor_id,
-            detail={
-                "service": call.service,
-                "requestedScopes": list(call.requested_scopes),
-                "grantedScopes": list(call.granted_scopes),
-                "outcome": call.outcome,
-                **call.detail,
-            },
-        )
-        await self._write(lambda connection: audit.record(connection, entry))
+
+        async def together(connection: Connection) -> T:
+            async with connection.transaction():
+                return await write(connection)
+
+        return await self._write(together)
 
     async def close(self, *, within: timedelta) -> None:
         """Give writes in progress a last chance."""

@@ -24,7 +24,13 @@ def action_of(definition: Definition) -> Action:
 def draft_of(body: TriggerCreate) -> Draft:
     """The definition a request asks for."""
     options = (
-        plain({"retry_policy": body.retry_policy, "timeout_seconds": body.timeout_seconds})
+        plain(
+            {
+                "retry_policy": body.retry_policy,
+                "timeout_seconds": body.timeout_seconds,
+                "on_unknown": body.on_unknown,
+            }
+        )
         if isinstance(body, ActionCreate)
         else {}
     )
@@ -62,6 +68,7 @@ def _fields(definition: Definition) -> dict[str, Any]:
         "capability": {"plugin": definition.plugin, "key": definition.capability_key},
         "config": definition.masked_config,
         "is_enabled": definition.is_enabled,
+        "invalid_config": definition.invalid_config,
         "version": definition.version,
         "created_at": definition.created_at,
         "updated_at": definition.updated_at,

@@ -1,5 +1,6 @@
 """Durable names, spelled once. They stand in Temporal's histories and in the database: never change one, add one."""
 
+import re
 from uuid import UUID, uuid5
 
 TASK_QUEUE = "latchflow"
@@ -45,3 +46,13 @@ def plugin_id(name: str) -> UUID:
 def capability_id(plugin_name: str, kind: str, key: str) -> UUID:
     """The id of a capability: the same in every process and on every machine."""
     return uuid5(_CAPABILITY_NAMESPACE, f"{plugin_name}\n{kind}\n{key}")
+
+
+def normal_form(name: str) -> str:
+    """A name as it stands in keys and variables: capitals, digits and ``_``, like ``LATCHFLOW_PLUGIN_GMAIL``."""
+    return re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
+
+
+def provider_config_key(plugin_name: str, provider_id: str) -> str:
+    """Where the system config keeps a provider's config."""
+    return f"PLUGIN_{normal_form(plugin_name)}_PROVIDER_{normal_form(provider_id)}"

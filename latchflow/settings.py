@@ -92,3 +92,7 @@ def _required(secret: SecretStr, name: str, example: str) -> str:
     if not value:
         raise ConfigurationError(f"{name} is not set. Set it, for example to {example}")
     return value
+
+
+CORE_VARIABLES = frozenset(str(field.alias) for field in Settings.model_fields.values())
+"""The variables that are core's: no provider of a plugin may ask for one."""

@@ -1,6 +1,6 @@
 """Trigger and action definitions."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -8,6 +8,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from api.schemas.conventions import Answer, Body, Name, Time
 
 AttemptSeconds = Annotated[int, Field(ge=1, le=115, strict=True, description="Of one attempt.")]
+OnUnknown = Annotated[
+    Literal["fail", "resend"],
+    Field(description="What follows when nobody knows whether an effect outside has happened: fail, or do it again."),
+]
 Switch = Annotated[bool, Field(strict=True)]
 
 
@@ -75,6 +79,7 @@ class ActionCreate(TriggerCreate):
 
     retry_policy: RetryPolicy | None = None
     timeout_seconds: AttemptSeconds | None = None
+    on_unknown: OnUnknown = "fail"
 
 
 class TriggerPatch(Body):
@@ -90,6 +95,7 @@ class ActionPatch(TriggerPatch):
 
     retry_policy: RetryPolicy | None = None
     timeout_seconds: AttemptSeconds | None = None
+    on_unknown: OnUnknown = "fail"
 
 
 class Trigger(Answer):
@@ -101,6 +107,9 @@ class Trigger(Answer):
     capability: CapabilityNameAnswer
     config: Any
     is_enabled: bool
+    invalid_config: Annotated[
+        str | None, Field(description="Why the installed version of the plugin does not take the config.")
+    ]
     version: int
     created_at: Time
     updated_at: Time
@@ -111,3 +120,4 @@ class Action(Trigger):
 
     retry_policy: RetryPolicyAnswer | None
     timeout_seconds: int | None
+    on_unknown: str

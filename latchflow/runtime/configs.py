@@ -6,19 +6,19 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from latchflow.runtime.registry import Loaded
+from latchflow.runtime.registry import Configured
 
 
 class ConfigError(Exception):
     """A stored config no longer fits its schema; the message names the place."""
 
 
-def secrets_of(loaded: Loaded, config: Mapping[str, Any]) -> dict[str, Any]:
+def secrets_of(loaded: Configured, config: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the ``writeOnly`` properties that are set."""
     return {name: config[name] for name in loaded.secret_names if name in config}
 
 
-def config_of(loaded: Loaded, config: Mapping[str, Any]) -> Any:
+def config_of(loaded: Configured, config: Mapping[str, Any]) -> Any:
     """The config as the function expects it: its Pydantic model, or a read-only mapping.
 
     In a model the secret fields read as None.

@@ -13,7 +13,7 @@ from latchflow.runtime.probe import check
 from latchflow.runtime.registry import Registry
 from latchflow.store import plugin_catalog
 from latchflow.store.database import Connection, Database
-from latchflow.store.plugin_catalog import CatalogCapability, CatalogPlugin, Status
+from latchflow.store.plugin_catalog import CatalogCapability, CatalogPlugin, CatalogProvider, Status
 
 _PRODUCT_PREFIX = "@latchflow/"
 
@@ -115,3 +115,5 @@ async def _save(
     if contract is not None:
         capabilities = [CatalogCapability(**capability.model_dump()) for capability in contract.capabilities]
         await plugin_catalog.save_capabilities(connection, source.name, capabilities)
+        providers = [CatalogProvider(**provider.model_dump()) for provider in contract.providers]
+        await plugin_catalog.save_providers(connection, source.name, providers)

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +37,7 @@ class Call:
     services: Services
     idempotency_key: str
     timeout_seconds: float
+    deadline: datetime
     heartbeat: Callable[[Any], None]
 
 
@@ -90,9 +91,11 @@ async def invoke(action: LoadedAction, call: Call) -> Success | Failure:
             ),
             idempotency_key=call.idempotency_key,
             heartbeat=call.heartbeat,
+            deadline=call.deadline,
+            wait=action.plugin.loop.wait,
         )
         async with limit:
-            answer = await action.plugin.loop.call(action.capability.function, details)
+            answer = await action.plugin.loop.call(action.execute, details)
         result = _result(answer)
     except BaseException as error:  # a plugin may raise anything, SystemExit too; the worker must live on
         if isinstance(error, asyncio.CancelledError) and is_being_cancelled():

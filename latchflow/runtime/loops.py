@@ -4,10 +4,12 @@ import asyncio
 import contextvars
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _MAX_THREADS = 64
 _CLOSE_SECONDS = 2.0
@@ -39,6 +41,11 @@ class PluginLoop:
         if inspect.isawaitable(answer):
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(answer), loop))
         return answer
+
+    def wait(self, awaitable: Awaitable[T], /) -> T:
+        """For a function in a thread: wait for something that runs on the loop."""
+        result: T = asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._running_loop()).result()
+        return result
 
     def close(self) -> None:
         """Stop the loop; what still runs on it is cancelled."""

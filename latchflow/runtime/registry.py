@@ -1,18 +1,29 @@
 """The capabilities this process can run: an immutable snapshot, keyed by plugin, kind and key."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from latchflow.config_schemas import secret_names, template_names
-from latchflow.runtime.contract import contract_of, schema_of
+from latchflow.runtime.contract import ContractError, contract_of, schema_of
 from latchflow.runtime.discovery import PluginSource
 from latchflow.runtime.loading import load_package
 from latchflow.runtime.loops import PluginLoop
-from latchflow.sdk import ActionCapability, InboundCapability, Plugin
+from latchflow.sdk import (
+    ActionCall,
+    ActionCapability,
+    InboundCapability,
+    Plugin,
+    ProviderDeclaration,
+    ResidentCapability,
+    ScheduledCapability,
+)
+from latchflow.sdk.capabilities import Capability, ConfigSchema
+
+CapabilityT = TypeVar("CapabilityT", bound=Capability)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +38,8 @@ class LoadedPlugin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """What every loaded capability has.
+class Configured:
+    """What has a config.
 
     Attributes:
         schema: The JSON Schema of its config.
@@ -38,7 +49,6 @@ class Loaded:
     """
 
     plugin: LoadedPlugin
-    key: str
     schema: Mapping[str, Any]
     model: type[BaseModel] | None
     secret_names: frozenset[str]
@@ -46,26 +56,54 @@ class Loaded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedAction(Loaded):
-    """An action that can be invoked."""
+class Loaded(Configured, Generic[CapabilityT]):
+    """A loaded capability."""
 
-    capability: ActionCapability
+    key: str
+    capability: CapabilityT
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedInbound(Loaded):
-    """An inbound trigger that can read requests."""
+class LoadedAction(Loaded[ActionCapability]):
+    """An action that can be invoked.
 
-    capability: InboundCapability
+    Attributes:
+        execute: The function, or the method of the one instance of its class.
+        resume: What carries a `Pending` on; None when the action has nothing for it.
+        dispose: Of a class that has it.
+    """
+
+    execute: Callable[[ActionCall[Any]], Any]
+    resume: Callable[[ActionCall[Any], Any], Any] | None = None
+    dispose: Callable[[], Any] | None = None
 
 
-@dataclass(frozen=True)
+LoadedInbound = Loaded[InboundCapability]
+LoadedScheduled = Loaded[ScheduledCapability]
+LoadedResident = Loaded[ResidentCapability]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedProvider(Configured):
+    """A provider that can be made."""
+
+    declaration: ProviderDeclaration
+
+
+Key = tuple[str, str]
+"""Plugin and key of a capability, or plugin and id of a provider."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Registry:
     """An immutable snapshot; a reload builds another one."""
 
     plugins: Mapping[str, LoadedPlugin]
-    actions: Mapping[tuple[str, str], LoadedAction]
-    inbound_triggers: Mapping[tuple[str, str], LoadedInbound]
+    actions: Mapping[Key, LoadedAction]
+    inbound_triggers: Mapping[Key, LoadedInbound]
+    scheduled_triggers: Mapping[Key, LoadedScheduled]
+    resident_triggers: Mapping[Key, LoadedResident]
+    providers: Mapping[Key, LoadedProvider]
 
     @classmethod
     def load(cls, source: PluginSource, granted_scopes: frozenset[str]) -> "Registry":
@@ -93,27 +131,41 @@ class Registry:
             granted_scopes=granted_scopes & frozenset(source.scopes),
             loop=PluginLoop(source.name),
         )
-        actions = {
-            (source.name, action.key): LoadedAction(capability=action, **_common(plugin, action))
-            for action in bound.actions
-        }
-        inbound_triggers = {
-            (source.name, trigger.key): LoadedInbound(capability=trigger, **_common(plugin, trigger))
-            for trigger in bound.inbound_triggers
-        }
-        return cls({source.name: plugin}, actions, inbound_triggers)
+
+        def loaded(capabilities: Iterable[CapabilityT]) -> dict[Key, Loaded[CapabilityT]]:
+            return {
+                (source.name, capability.key): Loaded(
+                    key=capability.key, capability=capability, **_configured(plugin, capability.config_schema)
+                )
+                for capability in capabilities
+            }
+
+        return cls(
+            plugins={source.name: plugin},
+            actions={(source.name, action.key): _action(plugin, action) for action in bound.actions},
+            inbound_triggers=loaded(bound.inbound_triggers),
+            scheduled_triggers=loaded(bound.scheduled_triggers),
+            resident_triggers=loaded(bound.resident_triggers),
+            providers={
+                (source.name, provider.id): LoadedProvider(
+                    declaration=provider, **_configured(plugin, provider.config_schema)
+                )
+                for provider in bound.providers
+            },
+        )
 
     @classmethod
     def union(cls, registries: Iterable["Registry"]) -> "Registry":
         """One snapshot of several plugins."""
-        plugins: dict[str, LoadedPlugin] = {}
-        actions: dict[tuple[str, str], LoadedAction] = {}
-        inbound_triggers: dict[tuple[str, str], LoadedInbound] = {}
-        for registry in registries:
-            plugins |= registry.plugins
-            actions |= registry.actions
-            inbound_triggers |= registry.inbound_triggers
-        return cls(MappingProxyType(plugins), MappingProxyType(actions), MappingProxyType(inbound_triggers))
+        parts = list(registries)
+        return cls(
+            plugins=_merged(part.plugins for part in parts),
+            actions=_merged(part.actions for part in parts),
+            inbound_triggers=_merged(part.inbound_triggers for part in parts),
+            scheduled_triggers=_merged(part.scheduled_triggers for part in parts),
+            resident_triggers=_merged(part.resident_triggers for part in parts),
+            providers=_merged(part.providers for part in parts),
+        )
 
     def close(self) -> None:
         """Stop the plugins' loops."""
@@ -121,14 +173,36 @@ class Registry:
             plugin.loop.close()
 
 
-def _common(plugin: LoadedPlugin, capability: ActionCapability | InboundCapability) -> dict[str, Any]:
-    schema = schema_of(capability.config_schema)
-    is_model = isinstance(capability.config_schema, type)
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
+
+
+def _merged(parts: Iterable[Mapping[KeyT, ValueT]]) -> Mapping[KeyT, ValueT]:
+    return MappingProxyType({key: value for part in parts for key, value in part.items()})
+
+
+def _action(plugin: LoadedPlugin, capability: ActionCapability) -> LoadedAction:
+    common = {"key": capability.key, "capability": capability, **_configured(plugin, capability.config_schema)}
+    if not isinstance(capability.action, type):
+        return LoadedAction(execute=capability.action, resume=capability.resume, **common)
+    try:
+        instance: Any = capability.action()
+    except Exception as error:
+        raise ContractError(f"action {capability.key!r}: making its class raised {error!r}") from error
+    return LoadedAction(
+        execute=instance.execute,
+        resume=getattr(instance, "resume", None),
+        dispose=getattr(instance, "dispose", None),
+        **common,
+    )
+
+
+def _configured(plugin: LoadedPlugin, config_schema: ConfigSchema) -> dict[str, Any]:
+    schema = schema_of(config_schema)
     return {
         "plugin": plugin,
-        "key": capability.key,
         "schema": schema,
-        "model": capability.config_schema if is_model else None,
+        "model": config_schema if isinstance(config_schema, type) else None,
         "secret_names": secret_names(schema),
         "template_names": template_names(schema),
     }

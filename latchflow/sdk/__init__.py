@@ -13,32 +13,56 @@ A plugin is a folder with a ``plugin.toml`` and a package that binds ``plugin``:
 A plugin never reports "started" or "finished": core does, around a plain function that returns or raises.
 """
 
-from latchflow.sdk.actions import ActionCall, ActionResult, Invocation, RetryAfter
-from latchflow.sdk.errors import PermanentFailure, Retry, ServiceError, ServiceErrorKind
-from latchflow.sdk.plugin import ActionCapability, InboundCapability, Plugin
-from latchflow.sdk.services import (
-    EmailAddress,
-    EmailMessage,
-    EmailService,
-    HttpRequest,
-    HttpResponse,
-    HttpService,
-    SendResult,
-    Services,
+from latchflow.sdk.actions import Action, ActionCall, ActionResult, Invocation, Pending, RetryAfter, Waiter
+from latchflow.sdk.capabilities import (
+    ActionCapability,
+    InboundCapability,
+    ProviderDeclaration,
+    ResidentCapability,
+    ScheduledCapability,
 )
+from latchflow.sdk.email import (
+    EmailAddress,
+    EmailAttachment,
+    EmailDelivery,
+    EmailLookup,
+    EmailMessage,
+    EmailProvider,
+    EmailService,
+    SendResult,
+)
+from latchflow.sdk.errors import PermanentFailure, Retry, ServiceError, ServiceErrorKind
+from latchflow.sdk.http import HttpRequest, HttpResponse, HttpService
+from latchflow.sdk.logger import Logger
+from latchflow.sdk.network import Network
+from latchflow.sdk.plugin import Plugin
+from latchflow.sdk.providers import ProviderSetup
+from latchflow.sdk.residents import Accepted, Emission, ResidentSetup, ResidentTrigger
+from latchflow.sdk.resources import ResourceService
+from latchflow.sdk.schedules import Schedule
+from latchflow.sdk.services import Services
+from latchflow.sdk.storage import ReleaseLink, StorageProvider, StorageService, StorageUpload, StoredObject
 from latchflow.sdk.triggers import Emit, InboundRequest, Reject
+from latchflow.sdk.users import User, UserPage, UserService
 
 SDK_VERSION = 1
 """The major version a ``plugin.toml`` names in ``sdk = ">=1,<2"``."""
 
 __all__ = [
     "SDK_VERSION",
+    "Accepted",
+    "Action",
     "ActionCall",
     "ActionCapability",
     "ActionResult",
     "EmailAddress",
+    "EmailAttachment",
+    "EmailDelivery",
+    "EmailLookup",
     "EmailMessage",
+    "EmailProvider",
     "EmailService",
+    "Emission",
     "Emit",
     "HttpRequest",
     "HttpResponse",
@@ -46,13 +70,33 @@ __all__ = [
     "InboundCapability",
     "InboundRequest",
     "Invocation",
+    "Logger",
+    "Network",
+    "Pending",
     "PermanentFailure",
     "Plugin",
+    "ProviderDeclaration",
+    "ProviderSetup",
     "Reject",
+    "ReleaseLink",
+    "ResidentCapability",
+    "ResidentSetup",
+    "ResidentTrigger",
+    "ResourceService",
     "Retry",
     "RetryAfter",
+    "Schedule",
+    "ScheduledCapability",
     "SendResult",
     "ServiceError",
     "ServiceErrorKind",
     "Services",
+    "StorageProvider",
+    "StorageService",
+    "StorageUpload",
+    "StoredObject",
+    "User",
+    "UserPage",
+    "UserService",
+    "Waiter",
 ]

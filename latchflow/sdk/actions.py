@@ -1,33 +1,23 @@
 """The details objects of an action: what it is called with and what it may answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
+from latchflow.sdk.logger import Logger
 from latchflow.sdk.services import Services
 
 ConfigT = TypeVar("ConfigT")
+ResultT = TypeVar("ResultT")
 
 
-class Logger(Protocol):
-    """A structured logger; its entries carry the ids of the event and the invocation."""
+class Waiter(Protocol):
+    """Lets a thread wait for something asynchronous."""
 
-    def debug(self, event: str, **fields: Any) -> Any:
-        """Write an entry of level debug."""
-        ...
-
-    def info(self, event: str, **fields: Any) -> Any:
-        """Write an entry of level info."""
-        ...
-
-    def warning(self, event: str, **fields: Any) -> Any:
-        """Write an entry of level warning."""
-        ...
-
-    def error(self, event: str, **fields: Any) -> Any:
-        """Write an entry of level error."""
+    def __call__(self, awaitable: Awaitable[ResultT], /) -> ResultT:
+        """The awaitable's result."""
         ...
 
 
@@ -70,6 +60,9 @@ class ActionCall(Generic[ConfigT]):
         logger: A logger that already carries the ids.
         idempotency_key: Equal for all attempts of the invocation; hand it to whoever can deduplicate.
         heartbeat: Report progress (JSON-serialisable, shown to the admin). Core keeps the attempt alive by itself.
+        deadline: When the attempt ends (UTC), whatever the action does.
+        wait: For actions that are a plain ``def``: ``call.wait(call.services.email.send(…))`` runs the call on the
+            plugin's loop and waits for it. Never call it from a coroutine.
     """
 
     config: ConfigT
@@ -80,6 +73,8 @@ class ActionCall(Generic[ConfigT]):
     logger: Logger
     idempotency_key: str
     heartbeat: Callable[[Any], None]
+    deadline: datetime
+    wait: Waiter
     is_payload_from_input: bool = False
 
 
@@ -102,3 +97,34 @@ class ActionResult:
 
     output: Any = field(default=None)
     retry: RetryAfter | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """Something was started outside; core waits durably and then calls ``resume(call, state)``.
+
+    ``resume`` is a method of a class action, or the function given as ``resume=`` with the action. It may return
+    anything an action may, another `Pending` too. Each call is an attempt of its own that does not count against the
+    retry policy; the wait may last days and holds no worker.
+
+    Attributes:
+        check_after: When to call ``resume``, from now; a year at most.
+        state: JSON-serialisable, handed to ``resume``; stored encrypted.
+        deadline: When to give up (UTC): the invocation then ends TIMED_OUT. None: never.
+    """
+
+    check_after: timedelta
+    state: Any = None
+    deadline: datetime | None = None
+
+
+class Action(Protocol):
+    """What a class registered as an action must have.
+
+    It is made once per loaded version, without arguments. It may also have ``async def resume(self, call, state)`` for
+    `Pending`, and ``dispose(self)``, called once at the end.
+    """
+
+    def execute(self, call: ActionCall[Any], /) -> Any:
+        """Carry out one attempt; plain or ``async``."""
+        ...

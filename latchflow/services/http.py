@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 from threading import Lock
 from typing import Any
 from urllib.parse import urljoin
@@ -22,6 +23,7 @@ from latchflow.services.http_request import checked, is_same_origin, prepared, r
 
 MAX_REDIRECTS = 5
 _CONNECT_TIMEOUT_SECONDS = 10
+_DEFAULT_TIMEOUT = timedelta(seconds=60)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
@@ -88,7 +90,7 @@ class _Exchange:
         self._is_sent = False
 
     async def run(self, transport: httpx2.AsyncBaseTransport) -> HttpResponse:
-        seconds = self._request.timeout.total_seconds()
+        seconds = (self._request.timeout or _DEFAULT_TIMEOUT).total_seconds()
         timeouts = {"connect": min(seconds, _CONNECT_TIMEOUT_SECONDS), "read": seconds, "write": seconds}
         outgoing = prepared(self._request)
         outgoing.extensions = {"timeout": {**timeouts, "pool": seconds}, "trace": self._trace}

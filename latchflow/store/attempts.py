@@ -61,6 +61,7 @@ class Task:
     invoker: str | None
     fired_at: datetime
     scheduled_for: datetime | None
+    on_unknown: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ async def load(connection: Connection, invocation_id: UUID) -> Task | None:
                    i.action_id, i.status, i.attempt_number, i.ended_at, i.output_sealed,
                    i.when_expression AS "when", i.input_template,
                    i.input_sealed, i.skipped_reason, i.error,
-                   v.config_sealed, e.context_sealed, e.metadata, e.invoker, e.fired_at, e.scheduled_for
+                   v.config_sealed, v.on_unknown, e.context_sealed, e.metadata, e.invoker, e.fired_at, e.scheduled_for
             FROM invocations i JOIN events e ON e.id = i.event_id
             JOIN action_versions v ON v.action_id = i.action_id AND v.version = i.action_version
             WHERE i.id = %s

@@ -58,6 +58,7 @@ async def create_definition(
         "capability_id": usable.id,
         "config_sealed": keyring.seal_json(config, kind.place(definition_id, usable.plugin)),
         "is_enabled": draft.is_enabled,
+        "plugin_version": usable.plugin_version,
         "version": 1,
         **_columns(draft.options),
     }
@@ -116,6 +117,7 @@ async def change_definition(
         config = keep_secrets(usable.config_schema, changes["config"], current.config)
         _check(usable.config_schema, config)
         values["config_sealed"] = keyring.seal_json(config, kind.place(definition_id, usable.plugin))
+        values |= {"plugin_version": usable.plugin_version, "invalid_config": None}
     assignments = [sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in values]
     statement = sql.SQL("UPDATE {} SET {}, version = version + 1, updated_at = now() WHERE id = %(id)s").format(
         sql.Identifier(kind.table), sql.SQL(", ").join(assignments)
@@ -223,7 +225,10 @@ async def _keep_version(connection: Connection, kind: DefinitionKind, definition
     if kind.versions_table is None:
         return
     statement = sql.SQL(
-        "INSERT INTO {} ({}, version, config_sealed) SELECT id, version, config_sealed FROM {} WHERE id = %s"
+        """
+        INSERT INTO {} ({}, version, config_sealed, plugin_version, on_unknown)
+        SELECT id, version, config_sealed, plugin_version, on_unknown FROM {} WHERE id = %s
+        """
     ).format(sql.Identifier(kind.versions_table), sql.Identifier(kind.link_column), sql.Identifier(kind.table))
     await connection.execute(statement, (definition_id,))
 

@@ -60,7 +60,7 @@ ACTIONS = DefinitionKind(
     capability_kind="ACTION",
     table="action_definitions",
     audit_field="action_definition_id",
-    options=("retry_policy", "timeout_seconds"),
+    options=("retry_policy", "timeout_seconds", "on_unknown"),
     part="steps",
     link_table="pipeline_steps",
     link_column="action_id",
@@ -74,6 +74,8 @@ class Definition:
     """A definition as stored, its config opened.
 
     Attributes:
+        plugin_version: The version of the plugin that checked the config last.
+        invalid_config: Why the installed version does not take the config; None when it does.
         options: What only its kind has, by column name.
     """
 
@@ -85,6 +87,8 @@ class Definition:
     config_schema: Mapping[str, Any]
     config: Any
     is_enabled: bool
+    plugin_version: str
+    invalid_config: str | None
     options: Mapping[str, Any]
     version: int
     created_at: datetime

@@ -26,3 +26,8 @@ def invocation_input(invocation_id: UUID) -> str:
 def invocation_output(invocation_id: UUID) -> str:
     """``invocations.output_sealed``."""
     return f"invocations/{invocation_id}/output"
+
+
+def effect_result(invocation_id: UUID, service: str, ordinal: int) -> str:
+    """``effects.result_sealed``."""
+    return f"effects/{invocation_id}/{service}/{ordinal}/result"

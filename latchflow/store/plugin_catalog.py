@@ -33,8 +33,21 @@ class CatalogCapability:
     key: str
     display_name: str
     config_schema: dict[str, Any]
+    shape: str
     scopes: Sequence[str]
     is_inline: bool
+    stall_timeout_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogProvider:
+    """A provider as it is recorded."""
+
+    kind: str
+    id: str
+    display_name: str
+    config_schema: dict[str, Any]
+    defaults: dict[str, str]
 
 
 async def lock(connection: Connection) -> None:
@@ -107,11 +120,13 @@ async def save_capabilities(connection: Connection, name: str, capabilities: Seq
     for capability in capabilities:
         await connection.execute(
             """
-            INSERT INTO capabilities (id, plugin_id, kind, key, display_name, config_schema, scopes, is_inline)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+            INSERT INTO capabilities (id, plugin_id, kind, key, display_name, config_schema, shape, scopes, is_inline,
+                                      stall_timeout_seconds)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             ON CONFLICT (id) DO UPDATE
             SET display_name = excluded.display_name, config_schema = excluded.config_schema,
-                scopes = excluded.scopes, is_inline = excluded.is_inline, is_present = true
+                shape = excluded.shape, scopes = excluded.scopes, is_inline = excluded.is_inline,
+                stall_timeout_seconds = excluded.stall_timeout_seconds, is_present = true
             """,
             (
                 capability_id(name, capability.kind, capability.key),
@@ -120,7 +135,32 @@ async def save_capabilities(connection: Connection, name: str, capabilities: Seq
                 capability.key,
                 capability.display_name,
                 Jsonb(capability.config_schema),
+                capability.shape,
                 list(capability.scopes),
                 capability.is_inline,
+                capability.stall_timeout_seconds,
+            ),
+        )
+
+
+async def save_providers(connection: Connection, name: str, providers: Sequence[CatalogProvider]) -> None:
+    """Record the providers of the checked version; what it no longer brings stays, marked as absent."""
+    await connection.execute("UPDATE providers SET is_present = false WHERE plugin_id = %s", (plugin_id(name),))
+    for provider in providers:
+        await connection.execute(
+            """
+            INSERT INTO providers (plugin_id, kind, id, display_name, config_schema, defaults)
+            VALUES (%s, %s, %s, %s, %s, %s)
+            ON CONFLICT (plugin_id, id) DO UPDATE
+            SET kind = excluded.kind, display_name = excluded.display_name, config_schema = excluded.config_schema,
+                defaults = excluded.defaults, is_present = true
+            """,
+            (
+                plugin_id(name),
+                provider.kind,
+                provider.id,
+                provider.display_name,
+                Jsonb(provider.config_schema),
+                Jsonb(provider.defaults),
             ),
         )

@@ -70,12 +70,15 @@ class Capability:
 
     Attributes:
         plugin_status: ``DISCOVERED``, ``ENABLED``, ``DISABLED`` or ``FAILED``.
+        shape: ``action``, or the trigger's: ``inbound``, ``scheduled`` or ``resident``.
         is_present: False when the installed version of the plugin no longer brings it.
     """
 
     id: UUID
     plugin: str
     plugin_status: str
+    plugin_version: str
+    shape: str
     key: str
     config_schema: dict[str, Any]
     is_present: bool
@@ -87,7 +90,8 @@ async def find_capability(
     """A capability of this kind by its id, or by its plugin and key."""
     cursor = await connection.execute(
         """
-        SELECT c.id, p.name AS plugin, p.status AS plugin_status, c.key, c.config_schema, c.is_present
+        SELECT c.id, p.name AS plugin, p.status AS plugin_status, p.version AS plugin_version,
+               c.shape, c.key, c.config_schema, c.is_present
         FROM capabilities c JOIN plugins p ON p.id = c.plugin_id
         WHERE c.kind = %(kind)s
           AND CASE WHEN %(id)s::uuid IS NULL THEN p.name = %(plugin)s AND c.key = %(key)s ELSE c.id = %(id)s END

@@ -16,23 +16,19 @@ from activities.actions import ActionActivities
 from activities.events import EventActivities
 from latchflow import expressions
 from latchflow.names import TASK_QUEUE, event_workflow_id
-from latchflow.runtime.guard import Backends
 from latchflow.runtime.registry import Registry
 from latchflow.sdk import (
     ActionCall,
-    EmailMessage,
-    HttpRequest,
-    HttpResponse,
     PermanentFailure,
     Plugin,
     Retry,
-    SendResult,
 )
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher, Firing
 from latchflow.temporal.starting import WorkflowStarter
 from tests.support.execution import Deployment, Step
 from tests.support.registries import registry_of
+from tests.support.services import NO_SERVICES
 from workflows.trigger_event import TriggerEventWorkflow
 
 HISTORIES = Path(__file__).parents[1] / "histories"
@@ -58,16 +54,6 @@ _AGEING = (
     WHERE event_id = %s
     """,
 )
-
-
-class NoServices:
-    """Stands where an action of these tests never looks."""
-
-    async def send(self, message: EmailMessage, *, idempotency_key: str) -> SendResult:
-        raise AssertionError("nobody sends here")
-
-    async def request(self, request: HttpRequest) -> HttpResponse:
-        raise AssertionError("nobody sends here")
 
 
 class InProcess:
@@ -175,7 +161,7 @@ class Engine:
             database=self.deployment.database,
             keyring=self.deployment.keyring,
             registry=registry or self.actions.registry,
-            backends=Backends(email=NoServices(), http=NoServices()),
+            backends=NO_SERVICES,
             evaluator=self.evaluator,
             worker="worker@test",
         )

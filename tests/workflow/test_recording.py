@@ -160,7 +160,7 @@ async def test_a_recorded_success_is_adopted_by_a_worker_without_the_plugin(engi
         invocation_id,
     )
 
-    async with engine.worker(registry=Registry({}, {}, {})):
+    async with engine.worker(registry=Registry.union([])):
         async with asyncio.timeout(10):
             status = await engine.handle(event_id).result()
 

@@ -258,7 +258,7 @@ async def test_an_attempt_that_never_reported_is_ended_as_lost_and_does_not_coun
 
 
 async def test_a_worker_without_the_capability_uses_up_no_attempt(engine: Engine) -> None:
-    async with engine.worker(registry=Registry({}, {}, {})):
+    async with engine.worker(registry=Registry.union([])):
         event_id = await engine.fire([Step(action="echo", name="one", retry_policy={**QUICK, "max_attempts": 1})])
         async with asyncio.timeout(10):
             while await _last_failure(engine, event_id) != (NOT_HERE, True):

@@ -22,6 +22,7 @@ from latchflow.sdk import (
 from latchflow.services.egress import EgressGuard
 from latchflow.services.http import GuardedHttp
 from plugins.core import plugin
+from tests.support.services import UNUSED
 from tests.unit.services.servers import http_server, reply
 
 ACTIONS = {action.key: action for action in plugin.actions}
@@ -70,7 +71,9 @@ class World:
         model: Any = action.config_schema
         jsonschema.validate(dict(config), model.model_json_schema())
         some_id = UUID(int=1)
-        return await action.function(
+        services: Any = self
+        function: Any = action.action
+        return await function(
             ActionCall(
                 config=model.model_validate(config),
                 secrets=secrets or {},
@@ -78,10 +81,12 @@ class World:
                 invocation=Invocation(
                     id=some_id, attempt=1, event_id=some_id, trigger_id=some_id, pipeline_id=some_id, step_name="s"
                 ),
-                services=self,
+                services=services,
                 logger=self.log,
                 idempotency_key="key-1",
                 heartbeat=lambda _: None,
+                deadline=datetime.now(UTC) + timedelta(seconds=30),
+                wait=UNUSED,
                 is_payload_from_input=is_input,
             )
         )

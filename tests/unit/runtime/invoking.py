@@ -1,19 +1,12 @@
 """Calling a function as an action is called."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from latchflow.runtime.guard import Backends, Grant, GuardedServices, ServiceCall
 from latchflow.runtime.invoker import Call, Failure, Success
-from latchflow.sdk import (
-    EmailMessage,
-    HttpRequest,
-    HttpResponse,
-    Invocation,
-    SendResult,
-)
+from latchflow.sdk import Invocation
+from tests.support.services import grant_of, services_of
 
 _ID = UUID("00000000-0000-4000-8000-000000000001")
 SECRET = "hunter2-hunter2"
@@ -29,33 +22,17 @@ SCHEMA = {
 Run = Callable[..., Awaitable[Success | Failure]]
 
 
-class _Unused:
-    async def send(self, message: EmailMessage, *, idempotency_key: str) -> SendResult:
-        raise AssertionError("nobody sends here")
-
-    async def request(self, request: HttpRequest) -> HttpResponse:
-        raise AssertionError("nobody sends here")
-
-
 def call_of(config: dict[str, Any], timeout_seconds: float) -> Call:
-    async def record(call: ServiceCall) -> None:
-        raise AssertionError("nobody calls a service here")
-
-    grant = Grant(
-        granted_scopes=frozenset(),
-        capability_scopes=frozenset(),
-        idempotency_key="key",
-        record=record,
-        host_loop=asyncio.get_running_loop(),
-    )
+    grant = grant_of(seconds=timeout_seconds)
     return Call(
         config=config,
         payload={"name": "Ada"},
         is_payload_from_input=True,
         invocation=Invocation(id=_ID, attempt=1, event_id=_ID, trigger_id=_ID, pipeline_id=_ID, step_name="greet"),
-        services=GuardedServices(Backends(email=_Unused(), http=_Unused()), grant),
+        services=services_of(grant=grant),
         idempotency_key="key",
         timeout_seconds=timeout_seconds,
+        deadline=grant.deadline,
         heartbeat=lambda progress: None,
     )
 

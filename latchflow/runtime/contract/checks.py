@@ -1,0 +1,82 @@
+"""What is checked of every capability and provider."""
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from pydantic import BaseModel
+
+from latchflow.config_schemas import TEMPLATE, WRITE_ONLY
+from latchflow.runtime.contract.model import ContractError
+from latchflow.schema_walk import misplaced, unresolved
+from latchflow.sdk.capabilities import Capability, ConfigSchema
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def schema_of(config_schema: ConfigSchema) -> dict[str, Any]:
+    """The JSON Schema of a config; of a Pydantic model, by alias, with its definitions inside."""
+    if isinstance(config_schema, Mapping):
+        return dict(config_schema)
+    return config_schema.model_json_schema(by_alias=True)
+
+
+def check_common(where: str, key: object, display_name: object) -> None:
+    """Check what names a capability or provider. Raises ContractError."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise ContractError(f"{where}: a key has letters, digits, '.', '_' and '-', at most 64 of them")
+    if not isinstance(display_name, str) or not display_name.strip():
+        raise ContractError(f"{where}: display_name is empty; name it for the admin")
+
+
+def check_arity(where: str, function: object, count: int, shape: str) -> None:
+    """Check that a function can be called with so many arguments. Raises ContractError."""
+    if not callable(function):
+        raise ContractError(f"{where}: {function!r} cannot be called")
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except (TypeError, ValueError):  # the latter of a built-in function that shows no signature
+        code = getattr(function, "__code__", None)
+        place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+        raise ContractError(f"{where}: the function must take {shape}{place}") from None
+
+
+def checked_schema(where: str, config_schema: object) -> dict[str, Any]:
+    """The JSON Schema, as it is stored. Raises ContractError."""
+    is_model = isinstance(config_schema, type) and issubclass(config_schema, BaseModel)
+    if not (is_model or isinstance(config_schema, Mapping)):
+        raise ContractError(f"{where}: config_schema is neither a JSON Schema (dict) nor a Pydantic model")
+    try:
+        schema = schema_of(cast("ConfigSchema", config_schema))
+        schema = json.loads(json.dumps(schema, allow_nan=False))  # it is stored and sent; what cannot be is found here
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        place = "/".join(str(part) for part in error.absolute_path)
+        raise ContractError(f"{where}: config_schema/{place}: {error.message}") from None
+    except Exception as error:  # Pydantic asks the model's own code
+        raise ContractError(f"{where}: config_schema gives no JSON Schema: {error}") from None
+    _check_marks(where, schema)
+    return cast("dict[str, Any]", schema)
+
+
+def _check_marks(where: str, schema: Mapping[str, Any]) -> None:
+    """A secret or a template that only one side saw would be masked here and handed out there."""
+    for pointer in unresolved(schema):
+        fix = "refer to a place inside the schema by its pointer, for example '#/$defs/Account'"
+        raise ContractError(f"{where}: config_schema{pointer}: this reference is not followed; {fix}")
+    for mark in (WRITE_ONLY, TEMPLATE):
+        for pointer in misplaced(schema, mark):
+            fix = "move the mark to the property of the top level, or the marked part to a property of its own there"
+            raise ContractError(
+                f"{where}: config_schema{pointer}: only a direct property of the config may be marked; {fix}"
+            )
+
+
+def check_migration(where: str, capability: Capability) -> None:
+    """Check `migrate_config`. Raises ContractError."""
+    if capability.migrate_config is not None:
+        check_arity(f"{where}: migrate_config", capability.migrate_config, 2, "(from_version, config)")

@@ -1,0 +1,19 @@
+"""What plugins hand in, made sure of."""
+
+from uuid import UUID
+
+from latchflow.sdk import ServiceError
+
+
+def id_of(value: UUID | str, what: str) -> UUID:
+    """An id that may come as text.
+
+    Raises:
+        ServiceError: ``validation``.
+    """
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except (ValueError, TypeError, AttributeError):
+        raise ServiceError("validation", f"{str(value)[:80]!r} is not the id of a {what}.") from None

@@ -1,0 +1,45 @@
+"""Mail behind the guard."""
+
+from collections.abc import Sequence
+
+from pydantic import TypeAdapter
+
+from latchflow.runtime.guard.backends import EmailBackend
+from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle, scopes_of
+from latchflow.sdk import EmailMessage, SendResult
+
+_RESULT = TypeAdapter(SendResult)
+
+
+class GuardedEmail:
+    """`latchflow.sdk.EmailService` for one attempt."""
+
+    def __init__(self, backend: EmailBackend, grant: Grant) -> None:
+        self._backend = backend
+        self._grant = grant
+
+    async def send(
+        self,
+        message: EmailMessage,
+        *,
+        actor_id: str | None = None,
+        requested_scopes: Sequence[str] = ("email:send",),
+    ) -> SendResult:
+        """Send one mail, once for all attempts."""
+        deadline = self._grant.deadline
+        recipients = [entry.address for entry in (*message.to, *message.cc, *message.bcc)]
+        asked = Asked(
+            service="email.send",
+            scopes=scopes_of("email:send", requested_scopes),
+            actor_id=actor_id,
+            detail={"recipients": len(recipients)},
+        )
+
+        async def find(key: str, via: str | None) -> SendResult | None:
+            return await self._backend.find(message, idempotency_key=key, via=via, deadline=deadline)
+
+        async def work(effect: Handle) -> SendResult:
+            return await self._backend.send(message, effect=effect, deadline=deadline)
+
+        effect = Effect(target="\n".join(sorted(recipients)), result=_RESULT, find=find)
+        return await self._grant.effect(asked, effect, work)

@@ -1,0 +1,272 @@
+"""Watching over one service call: is it allowed, has it happened already, what becomes of it."""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from latchflow.runtime.guard.records import EffectState, Intent, Prior, Records, ServiceCall
+from latchflow.sdk import ServiceError
+
+T = TypeVar("T")
+
+MAX_RESULT_BYTES = 4 * 1024 * 1024
+"""A larger answer is not kept for the next attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a plugin asked for.
+
+    Attributes:
+        scopes: What the call must hold.
+        detail: What the audit says of it: ids and counts, never data.
+    """
+
+    service: str
+    scopes: Sequence[str]
+    actor_id: str | None
+    detail: Mapping[str, Any]
+
+
+class Kept(Protocol[T]):
+    """How a result is kept for a later attempt; a ``pydantic.TypeAdapter`` is one."""
+
+    def dump_json(self, instance: T, /) -> bytes:
+        """The result as JSON."""
+        ...
+
+    def validate_json(self, data: bytes, /) -> T:
+        """The result again."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect(Generic[T]):
+    """What a call does outside, and what is known about repeating it.
+
+    Attributes:
+        target: What it goes to; hashed before it is kept.
+        result: How its result is kept for a later attempt.
+        is_repeatable: The receiver recognises a repetition by the key, or a repetition changes nothing.
+        find: Asks the provider what became of an earlier try, given its key and `Prior.via`: its result, or None when
+            it did not happen. Raises ``outcome_unknown`` when nobody can say.
+        is_failure: Of a result that means that nothing happened, so that the next attempt shall try again.
+    """
+
+    target: str
+    result: Kept[T]
+    is_repeatable: bool = False
+    find: Callable[[str, str | None], Awaitable[T | None]] | None = None
+    is_failure: Callable[[T], bool] = lambda _: False
+
+
+class Handle:
+    """What a backend may say and know about the effect it carries out."""
+
+    def __init__(self, intent: Intent, records: Records) -> None:
+        self._intent = intent
+        self._records = records
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of the effect."""
+        return self._intent.key
+
+    async def via(self, provider: str) -> None:
+        """Say which provider it is handed to now; written down before that happens."""
+        await self._records.via(self._intent, provider)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """What the guard knows of the attempt it watches over.
+
+    Attributes:
+        granted_scopes: What an admin granted, of what ``plugin.toml`` declares.
+        capability_scopes: What the capability declares; a call needs both.
+        records: Where calls are written down.
+        host_loop: The loop that services and database belong to; plugin code runs on another.
+        deadline: When the attempt ends.
+        resends_unknown: The definition says ``onUnknown: resend``.
+    """
+
+    granted_scopes: frozenset[str]
+    capability_scopes: frozenset[str]
+    idempotency_key: str
+    records: Records
+    host_loop: asyncio.AbstractEventLoop
+    deadline: datetime
+    resends_unknown: bool = False
+    _ordinals: Counter[str] = field(default_factory=Counter)
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def end(self) -> None:
+        """The attempt is over: a thread that outlives it can call no service any more."""
+        self._over.set()
+
+    async def watch(self, asked: Asked, work: Callable[[], Awaitable[T]]) -> T:
+        """Check, carry out and audit a call that has no effect outside.
+
+        Raises:
+            ServiceError: ``denied`` for a scope that was not declared or not granted, or whatever the service raised.
+        """
+        return await self.on_host(self._watched(asked, work))
+
+    async def effect(self, asked: Asked, effect: Effect[T], work: Callable[[Handle], Awaitable[T]]) -> T:
+        """Check a call and let its effect happen, unless an earlier attempt has done that.
+
+        Raises:
+            ServiceError: As `watch`; ``outcome_unknown`` when an earlier attempt may have done it and nobody can say.
+        """
+        # Every attempt makes its calls in the same order, so each has a key of its own that stays the same.
+        self._ordinals[asked.service] += 1
+        ordinal = self._ordinals[asked.service]
+        intent = Intent(
+            service=asked.service,
+            ordinal=ordinal,
+            key=f"{self.idempotency_key}/{asked.service}/{ordinal}",
+            target=hashlib.sha256(effect.target.encode("utf-8", "surrogatepass")).hexdigest(),
+        )
+        return await self.on_host(self._effected(asked, intent, effect, work))
+
+    async def on_host(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something on the host's loop; cancelling the caller cancels it there."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.host_loop))
+
+    async def _watched(self, asked: Asked, work: Callable[[], Awaitable[T]]) -> T:
+        outcome = "fatal"
+        try:
+            self._check(asked)
+            result = await work()
+            outcome = "ok"
+            return result
+        except ServiceError as error:
+            outcome = error.kind
+            raise
+        finally:
+            # Shielded: a time limit that strikes now must not leave what was done without its entry.
+            await asyncio.shield(asyncio.ensure_future(self.records.call(self._call(asked, outcome))))
+
+    async def _effected(
+        self, asked: Asked, intent: Intent, effect: Effect[T], work: Callable[[Handle], Awaitable[T]]
+    ) -> T:
+        try:
+            self._check(asked)
+        except ServiceError as error:
+            await self.records.call(self._call(asked, error.kind))
+            raise
+        call = self._call(asked, "intended")
+        prior = await self._begin(intent, call)
+        known = await self._known(prior, intent, call, effect)
+        if known is not None:
+            return known.value
+        return await self._carry_out(intent, call, effect, work)
+
+    async def _begin(self, intent: Intent, call: ServiceCall) -> Prior:
+        beginning = asyncio.ensure_future(self.records.begin(intent, call))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # What was written down as intended has not happened, and never will.
+            prior = await beginning
+            if prior.state in ("new", "failed"):
+                await self._finish(intent, call, "retryable", "failed", None)
+            raise
+
+    async def _known(self, prior: Prior, intent: Intent, call: ServiceCall, effect: Effect[T]) -> "_Known[T] | None":
+        """The result of an earlier attempt; None when the effect shall happen now."""
+        if prior.state == "new":
+            return None
+        if prior.target != intent.target:
+            message = (
+                f"This attempt's call {intent.ordinal} of {intent.service} goes elsewhere than the one of an earlier "
+                "attempt. Make the calls of an action in the same order in every attempt."
+            )
+            raise ServiceError("fatal", message)
+        if prior.state == "done":
+            return _Known(self._stored(prior, intent, effect))
+        if prior.state == "intended" and not (effect.is_repeatable or self.resends_unknown):
+            found = await self._find(prior, intent, call, effect)
+            if found is not None:
+                await self._finish(intent, call, "ok", "done", effect.result.dump_json(found))
+                return _Known(found)
+        return None
+
+    def _stored(self, prior: Prior, intent: Intent, effect: Effect[T]) -> T:
+        if prior.result is None:
+            message = f"{intent.service} was done by an earlier attempt, and its answer was too large to be kept."
+            raise ServiceError("outcome_unknown", message)
+        return effect.result.validate_json(prior.result)
+
+    async def _find(self, prior: Prior, intent: Intent, call: ServiceCall, effect: Effect[T]) -> T | None:
+        try:
+            if effect.find is None:
+                message = f"An earlier attempt began {intent.service}, and whether it took effect is not known."
+                raise ServiceError("outcome_unknown", message)
+            return await effect.find(intent.key, prior.via)
+        except ServiceError as error:
+            await self._finish(intent, call, error.kind, "intended", None)
+            raise
+
+    async def _carry_out(
+        self, intent: Intent, call: ServiceCall, effect: Effect[T], work: Callable[[Handle], Awaitable[T]]
+    ) -> T:
+        try:
+            result = await work(Handle(intent, self.records))
+        except ServiceError as error:
+            state: EffectState = "intended" if error.kind == "outcome_unknown" else "failed"
+            await self._finish(intent, call, error.kind, state, None)
+            raise
+        except BaseException:
+            # Cancelled, or a fault of core's own, in the middle: nobody knows.
+            await self._finish(intent, call, "outcome_unknown", "intended", None)
+            raise
+        dumped = effect.result.dump_json(result)
+        state = "failed" if effect.is_failure(result) else "done"
+        await self._finish(intent, call, "ok", state, dumped if len(dumped) <= MAX_RESULT_BYTES else None)
+        return result
+
+    async def _finish(
+        self, intent: Intent, call: ServiceCall, outcome: str, state: EffectState, result: bytes | None
+    ) -> None:
+        ended = replace(call, outcome=outcome)
+        await asyncio.shield(asyncio.ensure_future(self.records.finish(intent, ended, state, result)))
+
+    def _check(self, asked: Asked) -> None:
+        if self._over.is_set():
+            raise ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
+        missing = [scope for scope in asked.scopes if scope not in self._granted]
+        if missing:
+            message = (
+                f"The scope {missing[0]!r} is not granted. The capability and plugin.toml must declare it, "
+                "and an admin must grant it to the plugin."
+            )
+            raise ServiceError("denied", message)
+
+    @property
+    def _granted(self) -> list[str]:
+        return sorted(self.granted_scopes & self.capability_scopes)
+
+    def _call(self, asked: Asked, outcome: str) -> ServiceCall:
+        return ServiceCall(
+            service=asked.service,
+            requested_scopes=tuple(asked.scopes),
+            granted_scopes=self._granted,
+            outcome=outcome,
+            actor_id=asked.actor_id,
+            detail=asked.detail,
+        )
+
+
+@dataclass(frozen=True)
+class _Known(Generic[T]):
+    value: T
+
+
+def scopes_of(needed: str, requested: Sequence[str]) -> tuple[str, ...]:
+    """What a call must hold: the scope of its method, and whatever the plugin asks for beside it."""
+    return (needed, *(scope for scope in requested if scope != needed))

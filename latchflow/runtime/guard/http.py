@@ -1,0 +1,63 @@
+"""HTTP behind the guard."""
+
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+
+from pydantic import BaseModel, ConfigDict
+
+from latchflow.runtime.guard.backends import HttpBackend
+from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
+from latchflow.sdk import HttpRequest, HttpResponse
+
+_WITHOUT_EFFECT = frozenset({"GET", "HEAD"})
+_MARGIN = timedelta(seconds=1)
+_LEAST = timedelta(milliseconds=100)
+
+
+class GuardedHttp:
+    """`latchflow.sdk.HttpService` for one attempt."""
+
+    def __init__(self, backend: HttpBackend, grant: Grant) -> None:
+        self._backend = backend
+        self._grant = grant
+
+    async def request(self, request: HttpRequest, *, actor_id: str | None = None) -> HttpResponse:
+        """Send one request; one with an effect is answered once for all attempts, unless the answer is an error."""
+        method = request.method.upper()
+        asked = Asked(service="http.request", scopes=(), actor_id=actor_id, detail={"method": method})
+
+        async def work(_: Handle | None = None) -> HttpResponse:
+            return await self._backend.request(replace(request, timeout=self._timeout(request)))
+
+        if method in _WITHOUT_EFFECT:
+            return await self._grant.watch(asked, work)
+        effect = Effect(
+            target=f"{method} {request.url}",
+            result=_KeptResponse(),
+            is_repeatable=request.is_repeatable,
+            is_failure=lambda response: response.status >= 400,
+        )
+        return await self._grant.effect(asked, effect, work)
+
+    def _timeout(self, request: HttpRequest) -> timedelta:
+        """Ends before the attempt does, so that it is known how far the request had come."""
+        left = max(self._grant.deadline - datetime.now(UTC) - _MARGIN, _LEAST)
+        return left if request.timeout is None else min(request.timeout, left)
+
+
+class _KeptResponse:
+    """An answer as JSON; its content in base64."""
+
+    def dump_json(self, instance: HttpResponse, /) -> bytes:
+        return _Response(**asdict(instance)).model_dump_json().encode()
+
+    def validate_json(self, data: bytes, /) -> HttpResponse:
+        return HttpResponse(**_Response.model_validate_json(data).model_dump())
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    status: int
+    headers: dict[str, str]
+    content: bytes

@@ -1,0 +1,120 @@
+"""Storage behind the guard."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from latchflow.runtime.guard.arguments import id_of
+from latchflow.runtime.guard.backends import StorageBackend
+from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle, scopes_of
+from latchflow.sdk import ReleaseLink, StoredObject
+
+_OBJECT = TypeAdapter(StoredObject)
+_LINK = TypeAdapter(ReleaseLink)
+
+
+class GuardedStorage:
+    """`latchflow.sdk.StorageService` for one attempt."""
+
+    def __init__(self, backend: StorageBackend, grant: Grant, actor: str) -> None:
+        self._backend = backend
+        self._grant = grant
+        self._actor = actor
+
+    async def put(
+        self,
+        bundle_id: UUID | str,
+        path: str,
+        content: bytes | AsyncIterable[bytes],
+        *,
+        content_type: str = "application/octet-stream",
+        actor_id: str | None = None,
+        requested_scopes: Sequence[str] = ("storage:write",),
+    ) -> StoredObject:
+        """Write an object, once for all attempts."""
+        bundle = id_of(bundle_id, "bundle")
+        asked = self._asked("storage.put", scopes_of("storage:write", requested_scopes), actor_id, bundle)
+        chunks = _whole(content) if isinstance(content, bytes) else _from_loop(content, asyncio.get_running_loop())
+
+        async def work(_: Handle) -> StoredObject:
+            return await self._backend.put(bundle, path, chunks, content_type=content_type, actor=self._actor)
+
+        effect = Effect(target=f"{bundle}/{path}", result=_OBJECT, is_repeatable=True)
+        return await self._grant.effect(asked, effect, work)
+
+    async def get(
+        self,
+        bundle_id: UUID | str,
+        path: str,
+        *,
+        actor_id: str | None = None,
+        requested_scopes: Sequence[str] = ("storage:read",),
+    ) -> AsyncIterator[bytes]:
+        """The content of an object; audited when it begins."""
+        bundle = id_of(bundle_id, "bundle")
+        asked = self._asked("storage.get", scopes_of("storage:read", requested_scopes), actor_id, bundle)
+
+        async def begin() -> tuple[AsyncIterator[bytes], bytes | None]:
+            chunks = self._backend.get(bundle, path)
+            return chunks, await anext(chunks, None)
+
+        chunks, first = await self._grant.watch(asked, begin)
+        try:
+            while first is not None:
+                yield first
+                first = await self._grant.on_host(_next(chunks))
+        finally:
+            await self._grant.on_host(_close(chunks))
+
+    async def create_release_link(
+        self,
+        bundle_id: UUID | str,
+        *,
+        expires_in: timedelta,
+        max_downloads: int | None = None,
+        actor_id: str | None = None,
+        requested_scopes: Sequence[str] = ("storage:read",),
+    ) -> ReleaseLink:
+        """Make a link, once for all attempts."""
+        bundle = id_of(bundle_id, "bundle")
+        scopes = scopes_of("storage:read", requested_scopes)
+        asked = self._asked("storage.create_release_link", scopes, actor_id, bundle)
+
+        async def work(handle: Handle) -> ReleaseLink:
+            return await self._backend.create_release_link(
+                bundle, expires_in=expires_in, max_downloads=max_downloads, key=handle.key, actor=self._actor
+            )
+
+        effect = Effect(target=str(bundle), result=_LINK, is_repeatable=True)
+        return await self._grant.effect(asked, effect, work)
+
+    def _asked(self, service: str, scopes: Sequence[str], actor_id: str | None, bundle: UUID) -> Asked:
+        return Asked(service=service, scopes=scopes, actor_id=actor_id, detail={"bundleId": str(bundle)})
+
+
+async def _whole(content: bytes) -> AsyncIterator[bytes]:
+    if content:
+        yield content
+
+
+async def _from_loop(content: AsyncIterable[bytes], loop: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:
+    """The chunks that plugin code makes on its own loop."""
+    chunks = aiter(content)
+    while True:
+        chunk = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_next(chunks), loop))
+        if chunk is None:
+            return
+        yield chunk
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
+
+
+async def _close(chunks: AsyncIterator[bytes]) -> None:
+    close = getattr(chunks, "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,149 @@
+"""The ledger of effects outside: written down before they happen and after, with their audit entries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from latchflow.store.attempts import AUDIT_COLUMNS, Task
+from latchflow.store.database import Connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectKey:
+    """One effect of an invocation, as one of its attempts sees it."""
+
+    service: str
+    ordinal: int
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorEffect:
+    """What was known of an effect; `state` None: nothing."""
+
+    state: str | None
+    target: bytes
+    via: str | None
+    result_sealed: bytes | None
+
+
+async def begin(
+    connection: Connection, task: Task, key: EffectKey, *, target: bytes, actor: str | None, detail: Mapping[str, Any]
+) -> PriorEffect | None:
+    """Write an effect down as intended and audit that; one that is ``done`` or ``intended`` stays as it is.
+
+    Inside a transaction; the rows of the invocation and its effects are locked in this order.
+
+    Returns:
+        What was there before; None when the attempt has ended or lost its claim: it may have no effect any more.
+    """
+    values = _values(task, key)
+    held = await (
+        await connection.execute(
+            """
+            SELECT FROM invocations i JOIN attempts a ON a.invocation_id = i.id AND a.number = i.attempt_number
+            WHERE i.id = %(invocation)s AND i.ended_at IS NULL AND a.number = %(number)s AND a.phase = 'STARTED'
+            FOR SHARE OF i
+            """,
+            values,
+        )
+    ).fetchone()
+    if held is None:
+        return None
+    row = await (
+        await connection.execute(
+            """
+            SELECT state, target, via, result_sealed FROM effects
+            WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s FOR UPDATE
+            """,
+            values,
+        )
+    ).fetchone()
+    prior = PriorEffect(**row) if row else PriorEffect(state=None, target=target, via=None, result_sealed=None)
+    outcome = "intended"
+    if prior.target != target:
+        outcome = "fatal"
+    elif prior.state == "done":
+        outcome, detail = "ok", {**detail, "adopted": True}
+    elif prior.state != "intended":
+        await connection.execute(
+            """
+            INSERT INTO effects (invocation_id, service, ordinal, target, state, attempt)
+            VALUES (%(invocation)s, %(service)s, %(ordinal)s, %(target)s, 'intended', %(number)s)
+            ON CONFLICT (invocation_id, service, ordinal) DO UPDATE
+            SET state = 'intended', via = NULL, attempt = excluded.attempt, intended_at = now(), ended_at = NULL
+            """,
+            {**values, "target": target},
+        )
+    await connection.execute(_AUDIT, {**values, "actor": actor, "detail": Jsonb({**detail, "outcome": outcome})})
+    return prior
+
+
+async def hand_over(connection: Connection, task: Task, key: EffectKey, via: str) -> None:
+    """Say which provider the effect goes to now."""
+    await connection.execute(
+        """
+        UPDATE effects SET via = %(via)s
+        WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s
+        """,
+        {**_values(task, key), "via": via},
+    )
+
+
+async def finish(
+    connection: Connection,
+    task: Task,
+    key: EffectKey,
+    *,
+    state: str,
+    result_sealed: bytes | None,
+    actor: str | None,
+    detail: Mapping[str, Any],
+) -> None:
+    """Say what became of an effect, in one statement with its audit entry.
+
+    What one attempt knows to be done stays done, whatever a slower one reports.
+    """
+    await connection.execute(
+        f"""
+        WITH ended AS (
+            UPDATE effects SET state = %(state)s, result_sealed = %(result)s, attempt = %(number)s,
+                               ended_at = CASE WHEN %(state)s <> 'intended' THEN clock_timestamp() END
+            WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s
+              AND state <> 'done' AND attempt <= %(number)s
+        )
+        {_AUDIT}
+        """,
+        {
+            **_values(task, key),
+            "state": state,
+            "result": result_sealed,
+            "actor": actor,
+            "detail": Jsonb(dict(detail)),
+        },
+    )
+
+
+_AUDIT = f"""
+    INSERT INTO audit_entries ({AUDIT_COLUMNS})
+    VALUES ('service', NULL, %(plugin)s, %(capability)s, %(trigger)s, %(event)s, %(action)s, %(invocation)s, %(number)s,
+            %(actor)s, %(detail)s)
+"""
+
+
+def _values(task: Task, key: EffectKey) -> dict[str, Any]:
+    invocation_id: UUID = task.invocation_id
+    return {
+        "invocation": invocation_id,
+        "service": key.service,
+        "ordinal": key.ordinal,
+        "number": key.attempt,
+        "plugin": task.plugin,
+        "capability": task.capability_key,
+        "trigger": task.trigger_id,
+        "event": task.event_id,
+        "action": task.action_id,
+    }
