@@ -26,7 +26,7 @@ class GuardedEmail:
         requested_scopes: Sequence[str] = ("email:send",),
     ) -> SendResult:
         """Send one mail, once for all attempts."""
-        deadline = self._grant.deadline
+        deadline = self._grant.cutoff
         recipients = [entry.address for entry in (*message.to, *message.cc, *message.bcc)]
         asked = Asked(
             service="email.send",
