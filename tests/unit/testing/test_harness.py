@@ -16,7 +16,7 @@ version = "1.0.0"
 sdk = ">=1,<2"
 scopes = ["email:send", "storage:read", "storage:write", "users:write", "bundles:toggle"]
 """
-_CODE = '''
+_CODE = """
 from datetime import timedelta
 from pydantic import BaseModel, Field
 from latchflow.sdk import *
@@ -63,7 +63,7 @@ def come(request, config):
 @plugin.scheduled_trigger("daily", display_name="Daily", config_schema=Config)
 def daily(config):
     return Schedule(expression="@daily")
-'''
+"""
 
 
 @pytest.fixture(scope="module")
