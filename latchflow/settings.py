@@ -1,5 +1,7 @@
 """The only reader of the environment. Every setting is documented here and in docs/reference/settings.md."""
 
+import os
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -96,3 +98,11 @@ def _required(secret: SecretStr, name: str, example: str) -> str:
 
 CORE_VARIABLES = frozenset(str(field.alias) for field in Settings.model_fields.values())
 """The variables that are core's: no provider of a plugin may ask for one."""
+
+
+def provider_variables(names: Iterable[str]) -> dict[str, str]:
+    """Those of these variables that are set: they stand in for what the config of a provider lacks.
+
+    Read at use, and no variable of core's, whatever a plugin declares.
+    """
+    return {name: value for name in names if name not in CORE_VARIABLES and (value := os.environ.get(name))}

@@ -32,6 +32,7 @@ class GuardedHttp:
             return await self._grant.watch(asked, work)
         effect = Effect(
             target=f"{method} {request.url}",
+            identity=repr(request),
             result=_KeptResponse(),
             is_repeatable=request.is_repeatable,
             is_failure=lambda response: response.status >= 400,
