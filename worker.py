@@ -21,13 +21,10 @@ from latchflow.errors import ConfigurationError, LatchflowError
 from latchflow.names import TASK_QUEUE
 from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
+from latchflow.runtime.host_services import check_settings, open_services
 from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
 from latchflow.services.absent import Absent
-from latchflow.services.egress import EgressGuard
-from latchflow.services.email import SmtpEmail
-from latchflow.services.http import GuardedHttp
-from latchflow.services.mail import Mail
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
@@ -48,8 +45,7 @@ async def main() -> None:
     settings = Settings.load()
     set_up_logs(settings)
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
-    guard = EgressGuard(settings.http_egress_allow)
-    email = Mail(SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard))
+    check_settings(settings)
     home = settings.home or HOME
     me = ProcessIdentity.of_this_process()
     stop = asyncio.Event()
@@ -63,15 +59,16 @@ async def main() -> None:
             database, home, plugins_path=settings.plugins_path, auto_enable=settings.plugin_auto_enable
         )
         stack.callback(registry.close)
-        http = GuardedHttp(guard)
-        stack.push_async_callback(http.aclose)
+        services = await stack.enter_async_context(open_services(settings, database, keyring, lambda: registry))
         evaluator = Evaluator()
         stack.push_async_callback(evaluator.aclose)
         actions = ActionActivities(
             database=database,
             keyring=keyring,
             registry=registry,
-            backends=Backends(email=email, http=http, storage=Absent(), users=Absent(), resources=Absent()),
+            backends=Backends(
+                email=services.mail, http=services.http, storage=Absent(), users=Absent(), resources=Absent()
+            ),
             evaluator=evaluator,
             worker=str(me),
         )

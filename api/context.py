@@ -8,6 +8,7 @@ from temporalio.client import Client
 
 from api.bounded_audit import BoundedAudit
 from latchflow.crypto import Keyring
+from latchflow.runtime.host_services import HostServices
 from latchflow.runtime.registry import Registry
 from latchflow.settings import Settings
 from latchflow.store.database import Database
@@ -21,6 +22,7 @@ class Context:
     Attributes:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
         registry: The inbound triggers this process can run.
+        services: What reaches outside: mail, providers, and what they are configured with.
         denials: Where refused calls are recorded.
         rejections: Where deliveries that a trigger refused, or failed to read, are recorded.
     """
@@ -31,6 +33,7 @@ class Context:
     temporal: Client
     dispatcher: Dispatcher
     registry: Registry
+    services: HostServices
     denials: BoundedAudit
     rejections: BoundedAudit
 

@@ -12,6 +12,7 @@ from api.bounded_audit import BoundedAudit
 from api.context import Context
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
+from latchflow.runtime.host_services import check_settings, open_services
 from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
 from latchflow.settings import Settings
@@ -34,10 +35,11 @@ async def check_parts(settings: Settings) -> None:
     """Open what the API needs once, before a server does that would answer a fault with a traceback.
 
     Raises:
-        ConfigurationError: The keyring, the bootstrap token or the database cannot be used, or Temporal was never
-            reached at its address.
+        ConfigurationError: The keyring, a mail setting, the bootstrap token or the database cannot be used, or
+            Temporal was never reached at its address.
     """
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
+    check_settings(settings)
     bootstrap_token = settings.bootstrap_token.get_secret_value()
     if bootstrap_token:
         check_bootstrap_token(bootstrap_token)
@@ -67,6 +69,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         auto_enable=settings.plugin_auto_enable,
     )
     stack.callback(registry.close)
+    services = await stack.enter_async_context(open_services(settings, database, keyring, lambda: registry))
     dispatcher = Dispatcher(database, keyring, WorkflowStarter(client))
     stack.push_async_callback(dispatcher.close)
     await stack.enter_async_context(present(database, me, "api", registry))
@@ -77,6 +80,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         temporal=client,
         dispatcher=dispatcher,
         registry=registry,
+        services=services,
         denials=BoundedAudit(database),
         rejections=BoundedAudit(database),
     )

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import parseaddr
 from urllib.parse import unquote, urlsplit
@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 
 from latchflow.errors import ConfigurationError
+from latchflow.masking import mask
 from latchflow.sdk import EmailAddress, EmailMessage, Network, SendResult, ServiceError
 from latchflow.services.email_message import build, check, check_address, message_id, recipients
 
@@ -66,14 +67,8 @@ class SmtpEmail:
         check(message)
         built = build(message, sender, message_id(message, idempotency_key))
         delivery = _Delivery(sender.address, recipients(message), built.as_bytes())
-        try:
+        with self._explained(delivery):
             refused = await self._deliver(server, delivery)
-        except aiosmtplib.SMTPResponseException as error:
-            raise _refusal(error, is_handed_over=delivery.is_handed_over) from error
-        except OSError as error:  # also the library's errors about connections
-            raise _broken(error, is_handed_over=delivery.is_handed_over) from error
-        except aiosmtplib.SMTPException as error:
-            raise ServiceError("fatal", f"The mail server lacks something this needs: {error.message}") from error
         return SendResult(
             provider_message_id=built["Message-ID"],
             accepted_recipients=tuple(address for address in delivery.recipients if address not in refused),
@@ -86,16 +81,20 @@ class SmtpEmail:
         Raises:
             ServiceError: Why that does not work.
         """
-        try:
+        with self._explained(None):
             async with self._connected(self._required_server()) as client:
                 await client.noop()
                 await _quit(client)
-        except aiosmtplib.SMTPResponseException as error:
-            raise _refusal(error, is_handed_over=False) from error
-        except OSError as error:
-            raise _broken(error, is_handed_over=False) from error
-        except aiosmtplib.SMTPException as error:
-            raise ServiceError("fatal", f"The mail server lacks something this needs: {error.message}") from error
+
+    @contextlib.contextmanager
+    def _explained(self, delivery: "_Delivery | None") -> Iterator[None]:
+        """Turn the library's errors into what they mean, without the password, which a server may quote."""
+        try:
+            yield
+        except (aiosmtplib.SMTPException, OSError) as error:
+            found = _meaning(error, is_handed_over=delivery is not None and delivery.is_handed_over)
+            password = self._server.password if self._server is not None else None
+            raise ServiceError(found.kind, mask(str(found), [password] if password else [])) from error
 
     def _required_server(self) -> "SmtpServer":
         if self._server is None:
@@ -187,6 +186,14 @@ async def _quit(client: aiosmtplib.SMTP) -> None:
     # The message is accepted; how the conversation ends no longer matters, and is worth no wait.
     with contextlib.suppress(aiosmtplib.SMTPException, OSError):
         await client.quit(timeout=_QUIT_SECONDS)
+
+
+def _meaning(error: aiosmtplib.SMTPException | OSError, *, is_handed_over: bool) -> ServiceError:
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return _refusal(error, is_handed_over=is_handed_over)
+    if isinstance(error, OSError):  # also the library's errors about connections
+        return _broken(error, is_handed_over=is_handed_over)
+    return ServiceError("fatal", f"The mail server lacks something this needs: {error.message}")
 
 
 def _refusal(error: aiosmtplib.SMTPResponseException, *, is_handed_over: bool) -> ServiceError:

@@ -18,7 +18,9 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN_HEADERS = frozenset(
     {"from", "to", "cc", "bcc", "sender", "reply-to", "subject", "date", "message-id", "mime-version"}
 )
-_CONTENT_TYPE = re.compile(r"(?!multipart/|message/)[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*", re.IGNORECASE)
+_CONTENT_TYPE = re.compile(
+    r"(?!(?i:multipart|message)/)[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*"
+)
 _LONGEST_NAME = 255
 MAX_ATTACHMENT_BYTES = 20 * 1024 * 1024
 _OWN_DOMAIN = "latchflow.internal"  # a top level that is kept free for private use
@@ -119,7 +121,8 @@ def _check_attachments(message: EmailMessage) -> None:
                 f"{attachment.name[:80]!r} cannot be the name of an attachment: write a file's name without a folder.",
             )
         if not _CONTENT_TYPE.fullmatch(attachment.content_type):
-            raise ServiceError("validation", f"{attachment.content_type[:80]!r} is no content type. Write type/subtype.")
+            fault = f"{attachment.content_type[:80]!r} cannot be the content type of an attachment."
+            raise ServiceError("validation", f"{fault} Write type/subtype, for example application/pdf.")
     total = sum(len(attachment.content) for attachment in message.attachments)
     if total > MAX_ATTACHMENT_BYTES:
         raise ServiceError(

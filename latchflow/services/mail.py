@@ -1,6 +1,7 @@
 """Mail for plugins: through the active provider, else by SMTP."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -41,13 +42,13 @@ class MailProvider(Protocol):
 
 
 class MailProviders(Protocol):
-    """The email providers of this process, as they are configured now."""
+    """The email providers of this process, as they are configured now; each is kept while its block runs."""
 
-    async def active_email(self) -> MailProvider | None:
+    def active_email(self) -> AbstractAsyncContextManager[MailProvider | None]:
         """The one that sends; None when none is configured."""
         ...
 
-    async def email_named(self, name: str) -> MailProvider | None:
+    def email_named(self, name: str) -> AbstractAsyncContextManager[MailProvider | None]:
         """One by its name; None when it is not configured here any more."""
         ...
 
@@ -71,21 +72,10 @@ class Mail:
             UnsettledError: The provider may have taken the mail, and can be asked by the next attempt.
         """
         check(message)
-        provider = await self._providers.active_email()
-        if provider is None:
-            return await self._by_smtp(await self._smtp(), message, effect)
-        await effect.via(provider.name)
-        delivery = _delivery(message, effect.key, deadline)
-        try:
-            return await provider.send(delivery)
-        except ServiceError as error:
-            if error.kind == "outcome_unknown" and provider.can_find:
-                return await _settled(provider, delivery, error)
-            smtp = await self._smtp()
-            if error.kind in _FINAL or smtp is None:
-                raise
-            log.warning("the mail goes out by SMTP instead", provider=provider.name, kind=error.kind, reason=str(error))
-            return await self._instead(smtp, message, effect, error)
+        async with self._providers.active_email() as provider:
+            if provider is not None:
+                return await self._by_provider(provider, message, effect, deadline)
+        return await self._by_smtp(await self._smtp(), message, effect)
 
     async def find(
         self, message: EmailMessage, *, idempotency_key: str, via: str | None, deadline: datetime
@@ -97,16 +87,27 @@ class Mail:
         """
         if via is None:
             return None  # it is said before each hand-over, so none took place
-        provider = await self._providers.email_named(via) if via != _SMTP else None
-        if provider is None or not provider.can_find:
-            raise ServiceError("outcome_unknown", f"The mail may or may not have been sent; {via} cannot be asked.")
+        if via != _SMTP:
+            async with self._providers.email_named(via) as provider:
+                if provider is not None and provider.can_find:
+                    return await _found(provider, _delivery(message, idempotency_key, deadline))
+        raise ServiceError("outcome_unknown", f"The mail may or may not have been sent; {via} cannot be asked.")
+
+    async def _by_provider(
+        self, provider: MailProvider, message: EmailMessage, effect: Handover, deadline: datetime
+    ) -> SendResult:
+        await effect.via(provider.name)
+        delivery = _delivery(message, effect.key, deadline)
         try:
-            return await provider.find(_delivery(message, idempotency_key, deadline))
+            return await provider.send(delivery)
         except ServiceError as error:
-            if error.is_retryable:
+            if error.kind == "outcome_unknown" and provider.can_find:
+                return await _settled(provider, delivery, error)
+            smtp = await self._smtp() if error.kind not in _FINAL else None
+            if smtp is None:
                 raise
-            reason = f"The mail may or may not have been sent, and {via} does not say: {error}"
-            raise ServiceError("outcome_unknown", reason) from error
+            log.warning("the mail goes out by SMTP instead", provider=provider.name, kind=error.kind, reason=str(error))
+            return await self._instead(smtp, message, effect, error)
 
     async def _by_smtp(self, smtp: SmtpEmail | None, message: EmailMessage, effect: Handover) -> SendResult:
         if smtp is None:
@@ -128,6 +129,16 @@ class Mail:
             raise refusal from error
 
 
+async def _found(provider: MailProvider, delivery: EmailDelivery) -> SendResult | None:
+    try:
+        return await provider.find(delivery)
+    except ServiceError as error:
+        if error.is_retryable:
+            raise
+        reason = f"The mail may or may not have been sent, and {provider.name} does not say: {error}"
+        raise ServiceError("outcome_unknown", reason) from error
+
+
 async def _settled(provider: MailProvider, delivery: EmailDelivery, error: ServiceError) -> SendResult:
     """Ask at once; what the provider does not have yet, the next attempt asks for again before it sends."""
     try:
@@ -140,6 +151,4 @@ async def _settled(provider: MailProvider, delivery: EmailDelivery, error: Servi
 
 
 def _delivery(message: EmailMessage, key: str, deadline: datetime) -> EmailDelivery:
-    return EmailDelivery(
-        message=message, message_id=message_id(message, key), idempotency_key=key, deadline=deadline
-    )
+    return EmailDelivery(message=message, message_id=message_id(message, key), idempotency_key=key, deadline=deadline)

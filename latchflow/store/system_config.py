@@ -68,20 +68,12 @@ class KnownProvider:
         return provider_config_key(self.plugin, self.id)
 
 
-async def load(
-    connection: Connection, keys: Sequence[str] | None = None, *, for_update: bool = False
-) -> dict[str, SealedValue]:
-    """What is stored under these keys; without keys, everything.
-
-    Args:
-        connection: Inside a transaction, with `for_update`.
-        keys: The keys to look for.
-        for_update: Keep others from changing them until the transaction ends.
-    """
+async def load(connection: Connection, keys: Sequence[str] | None = None) -> dict[str, SealedValue]:
+    """What is stored under these keys; without keys, everything."""
     cursor = await connection.execute(
-        f"""
+        """
         SELECT key, value_sealed, is_secret, updated_at, updated_by FROM system_config
-        WHERE %(keys)s::text[] IS NULL OR key = ANY(%(keys)s) ORDER BY key {"FOR UPDATE" if for_update else ""}
+        WHERE %(keys)s::text[] IS NULL OR key = ANY(%(keys)s) ORDER BY key
         """,
         {"keys": list(keys) if keys is not None else None},
     )

@@ -262,7 +262,7 @@ class Grant:
             await self._finish(intent, call, "outcome_unknown", "intended", None)
             raise
         dumped = effect.result.dump_json(result)
-        state = "failed" if effect.is_failure(result) else "done"
+        state: EffectState = "failed" if effect.is_failure(result) else "done"
         await self._finish(intent, call, "ok", state, dumped if len(dumped) <= MAX_RESULT_BYTES else None)
         return result
 
