@@ -70,7 +70,7 @@ class SmtpEmail:
         with self._explained(delivery):
             refused = await self._deliver(server, delivery)
         return SendResult(
-            provider_message_id=built["Message-ID"],
+            provider_message_id=str(built["Message-ID"]),
             accepted_recipients=tuple(address for address in delivery.recipients if address not in refused),
             rejected_recipients=tuple(refused),
         )
