@@ -7,7 +7,7 @@ in an address, proxies from the environment) may reach another's.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from threading import Lock
@@ -24,6 +24,7 @@ from latchflow.services.http_request import checked, is_same_origin, prepared, r
 
 MAX_REDIRECTS = 5
 _CONNECT_TIMEOUT_SECONDS = 10
+_CLOSE_SECONDS = 2
 _DEFAULT_TIMEOUT = timedelta(seconds=60)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -78,11 +79,17 @@ class GuardedHttp:
         raise ServiceError("fatal", f"More than {MAX_REDIRECTS} redirects; the last one led to {request.url}.")
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop. Those of another loop end with it."""
+        """Close the connections of every loop that still runs."""
         with self._lock:
-            transport = self._transports.pop(asyncio.get_running_loop(), None)
-        if transport is not None:
-            await transport.aclose()
+            transports = list(self._transports.items())
+            self._transports.clear()
+        for loop, transport in transports:
+            if loop is asyncio.get_running_loop():
+                await transport.aclose()
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.wrap_future(closing), _CLOSE_SECONDS)
 
     @asynccontextmanager
     async def _transport(self, guard: EgressGuard) -> AsyncIterator["_GuardedTransport"]:
