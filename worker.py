@@ -28,6 +28,8 @@ from latchflow.services.egress import EgressGuard
 from latchflow.services.email import SmtpEmail
 from latchflow.services.http import GuardedHttp
 from latchflow.services.mail import Mail
+from latchflow.services.resources import Resources
+from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
@@ -67,11 +69,12 @@ async def main() -> None:
         stack.push_async_callback(http.aclose)
         evaluator = Evaluator()
         stack.push_async_callback(evaluator.aclose)
+        users = Users(database, email, public_url=settings.public_url)
         actions = ActionActivities(
             database=database,
             keyring=keyring,
             registry=registry,
-            backends=Backends(email=email, http=http, storage=Absent(), users=Absent(), resources=Absent()),
+            backends=Backends(email=email, http=http, storage=Absent(), users=users, resources=Resources(database)),
             evaluator=evaluator,
             worker=str(me),
         )

@@ -20,12 +20,14 @@ from api.routers import (
     health,
     history,
     hooks,
+    invitations,
     pipeline_steps,
     pipeline_triggers,
     pipelines,
     plugins,
     tokens,
     triggers,
+    users,
 )
 from latchflow.settings import Settings
 
@@ -39,7 +41,9 @@ ROUTERS = (
     events.router,
     history.router,
     audit.router,
+    users.router,
     tokens.router,
+    invitations.router,
     hooks.router,
     codec.router,
     health.router,

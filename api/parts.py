@@ -14,6 +14,10 @@ from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
+from latchflow.services.egress import EgressGuard
+from latchflow.services.email import SmtpEmail
+from latchflow.services.mail import Mail
+from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store import deployments
 from latchflow.store.database import Database
@@ -70,6 +74,8 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
     dispatcher = Dispatcher(database, keyring, WorkflowStarter(client))
     stack.push_async_callback(dispatcher.close)
     await stack.enter_async_context(present(database, me, "api", registry))
+    guard = EgressGuard(settings.http_egress_allow)
+    mail = Mail(SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard))
     return Context(
         settings=settings,
         database=database,
@@ -77,6 +83,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         temporal=client,
         dispatcher=dispatcher,
         registry=registry,
+        users=Users(database, mail, public_url=settings.public_url),
         denials=BoundedAudit(database),
         rejections=BoundedAudit(database),
     )

@@ -96,13 +96,15 @@ async def delete_action(
 
 @router.get("/{actionId}/executions", summary="List the executions of an action", operation_id="listActionExecutions")
 async def list_action_executions(
-    context: ContextDep, _: EventReader, action_id: ActionId, limit: Limit = 50, cursor: Cursor = None
+    context: ContextDep, caller: EventReader, action_id: ActionId, limit: Limit = 50, cursor: Cursor = None
 ) -> Listing[Execution]:
     """Invocations with their attempts, newest first."""
     listing = f"actions/{action_id}/executions"
     after = decode_time_cursor(listing, cursor)
     async with context.database.connection() as connection:
         await get_definition(connection, context.keyring, ACTIONS, action_id)
-        page = await list_executions(connection, context.keyring, action_id, limit=limit, after=after)
+        page = await list_executions(
+            connection, context.keyring, action_id, limit=limit, after=after, limits=caller.limits
+        )
     items = [Execution.model_validate(row) for row in page.items]
     return Listing(items=items, next_cursor=encode_cursor(listing, page.next_key))

@@ -40,13 +40,16 @@ class GuardedUsers:
         if role != "EXECUTOR":
             return await self._grant.watch(asked, refuse)
 
+        deadline = self._grant.deadline
+
+        async def find(key: str, via: str | None) -> User | None:
+            return await self._backend.find_invited(email, idempotency_key=key, via=via, deadline=deadline)
+
         async def work(effect: Handle) -> User:
-            return await self._backend.invite(
-                email, role=role, effect=effect, deadline=self._grant.deadline, actor=self._actor
-            )
+            return await self._backend.invite(email, role=role, effect=effect, deadline=deadline, actor=self._actor)
 
         # A repetition finds the user there, and sends its mail only if the first one surely was not sent.
-        return await self._grant.effect(asked, Effect(target=email, result=_USER), work)
+        return await self._grant.effect(asked, Effect(target=email, result=_USER, find=find), work)
 
     async def get(
         self,
