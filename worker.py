@@ -77,6 +77,7 @@ async def main() -> None:
             backends=Backends(email=email, http=http, storage=Absent(), users=users, resources=Resources(database)),
             evaluator=evaluator,
             worker=str(me),
+            switched_off=settings.switched_off,
         )
         stack.push_async_callback(actions.close)
         poller = PollerBehaviorSimpleMaximum(_POLLERS)
