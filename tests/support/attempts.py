@@ -38,7 +38,9 @@ class Attempts:
         async with self.database.transaction() as connection:
             row = await attempts.load(connection, self.invocation_id)
             assert row is not None
-            key = AttemptKey(workflow_run_id="run", activity_id="activity", temporal_attempt=row.attempt_number + 1)
+            key = AttemptKey(
+                workflow_run_id="run", activity_id=str(self.invocation_id), temporal_attempt=row.attempt_number + 1
+            )
             claimed = await attempts.claim(connection, row, key, _RUNNER)
         assert claimed is not None
         return self.of(row, claimed.number, backends, scopes, resends_unknown=resends_unknown)

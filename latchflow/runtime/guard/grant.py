@@ -107,6 +107,15 @@ class Grant:
     _unfinished: dict[tuple[str, str], int] = field(default_factory=dict)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def require_open(self) -> None:
+        """Check that the attempt goes on.
+
+        Raises:
+            ServiceError: ``denied``: it is over.
+        """
+        if self._over.is_set():
+            raise ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
+
     def end(self) -> None:
         """The attempt is over: a thread that outlives it can call no service any more."""
         self._over.set()
@@ -259,8 +268,7 @@ class Grant:
         await asyncio.shield(asyncio.ensure_future(self.records.finish(intent, ended, state, result)))
 
     def _check(self, asked: Asked) -> None:
-        if self._over.is_set():
-            raise ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
+        self.require_open()
         missing = [scope for scope in asked.scopes if scope not in self._granted]
         if missing:
             message = (
@@ -287,8 +295,3 @@ class Grant:
 @dataclass(frozen=True)
 class _Known(Generic[T]):
     value: T
-
-
-def scopes_of(needed: str, requested: Sequence[str]) -> tuple[str, ...]:
-    """What a call must hold: the scope of its method, and whatever the plugin asks for beside it."""
-    return (needed, *(scope for scope in requested if scope != needed))
