@@ -9,7 +9,7 @@ import pytest
 
 from latchflow.runtime.guard import Intent, Prior, ServiceCall
 from latchflow.runtime.guard.grant import Grant, Handle
-from latchflow.runtime.loops import PluginLoop
+from latchflow.runtime.loops import PluginLoop, Waiter
 from latchflow.sdk import EmailAddress, EmailMessage, HttpRequest, HttpResponse, SendResult, ServiceError, Services
 from latchflow.testing import MemoryRecords
 from tests.support.services import NO_SERVICES, grant_of, services_of
@@ -256,7 +256,7 @@ async def test_a_call_from_the_plugins_loop_is_carried_out_and_audited_on_the_ho
     services = world.attempt()
 
     await loop.call(services.email.send, _MAIL)
-    await loop.call(lambda: loop.wait(services.email.send(_MAIL)))
+    await loop.call(lambda: Waiter(loop)(services.email.send(_MAIL)))
     loop.close()
 
     assert set(world.records.threads) == {"MainThread"}
