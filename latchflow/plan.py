@@ -1,6 +1,7 @@
 """Pure decisions: which steps are next, and what status follows. No await, no clock, no logger."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 from uuid import UUID, uuid5
@@ -25,6 +26,11 @@ ACTION_DISABLED = "action_disabled"
 
 MAX_LOST_ATTEMPTS = 6
 """An invocation that lost this many workers ends FAILED: it may be what kills them."""
+
+SHORTEST_WAIT = timedelta(milliseconds=100)
+"""Between a `Pending` and its ``resume``; Temporal takes a wait of nothing for none asked for."""
+
+LONGEST_WAIT = timedelta(days=365)
 
 Outcomes = Mapping[UUID, Outcome]
 """What ended so far, by invocation id."""
@@ -125,6 +131,18 @@ def backoff_seconds(attempt: int, policy: RetryPolicy) -> float:
     exponent = min(attempt - 1, 64)  # beyond that every policy has reached its cap
     interval = policy.initial_interval_seconds * policy.backoff_coefficient**exponent
     return min(interval, max(policy.maximum_interval_seconds, policy.initial_interval_seconds))
+
+
+def waiting_time(now: datetime, check_after: timedelta, deadline: datetime | None) -> timedelta | None:
+    """How long an invocation that answered `Pending` waits before it is looked at again.
+
+    Returns:
+        Not longer than to its deadline; None when that has come, and the invocation gives up.
+    """
+    left = LONGEST_WAIT if deadline is None else deadline - now
+    if left <= timedelta(0):
+        return None
+    return max(SHORTEST_WAIT, min(check_after, left, LONGEST_WAIT))
 
 
 def _planned(run_id: UUID, step: StepInForce) -> PlannedStep:

@@ -69,7 +69,7 @@ class NoResumeError(Exception):
 def result_of(answer: Any, masker: Masker, *, can_resume: bool) -> Result:
     """What an answer means."""
     if isinstance(answer, Pending):
-        result = _waiting(answer) if can_resume else _no_resume()
+        result: Result = _waiting(answer) if can_resume else _no_resume()
     else:
         result = _returned(answer if isinstance(answer, ActionResult) else ActionResult(output=answer))
     return shown(result, masker) if isinstance(result, Failure) else result

@@ -34,10 +34,10 @@ class Stall:
         if self._limit_seconds is not None:
             self._look_in(self._limit_seconds)
 
-    async def __aexit__(self, *error: Any) -> bool | None:
+    async def __aexit__(self, *error: Any) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        return await self._timeout.__aexit__(*error)
+        await self._timeout.__aexit__(*error)
 
     def _look_in(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)

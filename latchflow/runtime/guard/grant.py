@@ -92,6 +92,8 @@ class Grant:
         host_loop: The loop that services and database belong to; plugin code runs on another.
         deadline: When the attempt ends.
         resends_unknown: The definition says ``onUnknown: resend``.
+        calls_made: By service, how many calls with an effect were made before an action waited; what follows the wait
+            counts on from there.
     """
 
     granted_scopes: frozenset[str]
@@ -101,7 +103,7 @@ class Grant:
     host_loop: asyncio.AbstractEventLoop
     deadline: datetime
     resends_unknown: bool = False
-    _ordinals: Counter[str] = field(default_factory=Counter)
+    calls_made: Counter[str] = field(default_factory=Counter)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end(self) -> None:
@@ -123,8 +125,8 @@ class Grant:
             ServiceError: As `watch`; ``outcome_unknown`` when an earlier attempt may have done it and nobody can say.
         """
         # Every attempt makes its calls in the same order, so each has a key of its own that stays the same.
-        self._ordinals[asked.service] += 1
-        ordinal = self._ordinals[asked.service]
+        self.calls_made[asked.service] += 1
+        ordinal = self.calls_made[asked.service]
         intent = Intent(
             service=asked.service,
             ordinal=ordinal,
