@@ -41,5 +41,5 @@ class GuardedEmail:
         async def work(effect: Handle) -> SendResult:
             return await self._backend.send(message, effect=effect, deadline=deadline)
 
-        effect = Effect(target="\n".join(sorted(recipients)), result=_RESULT, find=find)
+        effect = Effect(target="\n".join(sorted(recipients)), identity=repr(message), result=_RESULT, find=find)
         return await self._grant.effect(asked, effect, work)

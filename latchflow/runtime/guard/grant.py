@@ -54,6 +54,7 @@ class Effect(Generic[T]):
         is_repeatable: The receiver recognises a repetition by the key, or a repetition changes nothing.
         find: Asks the provider what became of an earlier try, given its key and `Prior.via`: its result, or None when
             it did not happen. Raises ``outcome_unknown`` when nobody can say.
+        identity: What makes two calls of an attempt the same, so that the second is a repetition of the first.
         is_failure: Of a result that means that nothing happened, so that the next attempt shall try again.
     """
 
@@ -61,6 +62,7 @@ class Effect(Generic[T]):
     result: Kept[T]
     is_repeatable: bool = False
     find: Callable[[str, str | None], Awaitable[T | None]] | None = None
+    identity: str = ""
     is_failure: Callable[[T], bool] = lambda _: False
 
 
@@ -104,6 +106,7 @@ class Grant:
     deadline: datetime
     resends_unknown: bool = False
     calls_made: Counter[str] = field(default_factory=Counter)
+    _unfinished: dict[tuple[str, str], int] = field(default_factory=dict)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end(self) -> None:
@@ -124,16 +127,33 @@ class Grant:
         Raises:
             ServiceError: As `watch`; ``outcome_unknown`` when an earlier attempt may have done it and nobody can say.
         """
-        # Every attempt makes its calls in the same order, so each has a key of its own that stays the same.
-        self.calls_made[asked.service] += 1
-        ordinal = self.calls_made[asked.service]
+        call = (asked.service, effect.identity or effect.target)
+        ordinal = self._ordinal(call)
         intent = Intent(
             service=asked.service,
             ordinal=ordinal,
             key=f"{self.idempotency_key}/{asked.service}/{ordinal}",
             target=hashlib.sha256(effect.target.encode("utf-8", "surrogatepass")).hexdigest(),
         )
-        return await self.on_host(self._effected(asked, intent, effect, work))
+        is_done = False
+        try:
+            result, is_done = await self.on_host(self._effected(asked, intent, effect, work))
+        finally:
+            if not is_done:
+                self._unfinished[call] = ordinal
+        return result
+
+    def _ordinal(self, call: tuple[str, str]) -> int:
+        """The place of a call: every attempt makes its calls in the same order, so each keeps its own.
+
+        An attempt that repeats a call which did not succeed is still at the place of that one: counted as another
+        call, what it achieves would be done again by the next attempt.
+        """
+        unfinished = self._unfinished.pop(call, None)
+        if unfinished is not None:
+            return unfinished
+        self.calls_made[call[0]] += 1
+        return self.calls_made[call[0]]
 
     async def on_host(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the host's loop; cancelling the caller cancels it there."""
@@ -155,7 +175,8 @@ class Grant:
 
     async def _effected(
         self, asked: Asked, intent: Intent, effect: Effect[T], work: Callable[[Handle], Awaitable[T]]
-    ) -> T:
+    ) -> tuple[T, bool]:
+        """The result, and whether the effect has happened."""
         try:
             self._check(asked)
         except ServiceError as error:
@@ -165,8 +186,9 @@ class Grant:
         prior = await self._begin(intent, call)
         known = await self._known(prior, intent, call, effect)
         if known is not None:
-            return known.value
-        return await self._carry_out(intent, call, effect, work)
+            return known.value, True
+        result = await self._carry_out(intent, call, effect, work)
+        return result, not effect.is_failure(result)
 
     async def _begin(self, intent: Intent, call: ServiceCall) -> Prior:
         beginning = asyncio.ensure_future(self.records.begin(intent, call))

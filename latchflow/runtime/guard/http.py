@@ -33,6 +33,7 @@ class GuardedHttp:
             return await self._grant.watch(asked, work)
         effect = Effect(
             target=f"{method} {request.url}",
+            identity=repr(request),
             result=_KeptResponse(),
             is_repeatable=request.is_repeatable,
             is_failure=lambda response: response.status >= 400,
@@ -41,7 +42,8 @@ class GuardedHttp:
 
     def _timeout(self, request: HttpRequest) -> timedelta:
         """Ends before the attempt does, so that it is known how far the request had come."""
-        left = max(self._grant.deadline - datetime.now(UTC) - _MARGIN, _LEAST)
+        left = self._grant.deadline - datetime.now(UTC)
+        left = max(left - min(_MARGIN, left / 10), _LEAST)
         return left if request.timeout is None else min(request.timeout, left)
 
 
