@@ -54,6 +54,11 @@ def normal_form(name: str) -> str:
     return re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
 
 
+def plugin_task_queue(plugin_name: str) -> str:
+    """The task queue of a plugin that has workers of its own, like ``latchflow-plugin-acme-reports``."""
+    return f"{TASK_QUEUE}-plugin-{normal_form(plugin_name).lower().replace('_', '-')}"
+
+
 def provider_config_key(plugin_name: str, provider_id: str) -> str:
     """Where the system config keeps a provider's config."""
     return f"PLUGIN_{normal_form(plugin_name)}_PROVIDER_{normal_form(provider_id)}"

@@ -38,7 +38,7 @@ class Strain:
         self._lock = threading.Lock()
         self._threads: list[LeftoverThread] = []
         self._replaced: Counter[str] = Counter()
-        self._places: dict[str, str] = {}
+        self._last: dict[str, dict[str, str]] = {}
 
     def leave(self, thread: threading.Thread, *, plugin: str, capability: str | None) -> None:
         """Nobody waits for this thread any more; it counts while it lives."""
@@ -52,7 +52,7 @@ class Strain:
         """A loop of this plugin was replaced, because it was blocked at this place."""
         with self._lock:
             self._replaced[plugin] += 1
-            self._places[plugin] = place
+            self._last[plugin] = {"lastPlace": place, "lastAt": datetime.now(UTC).isoformat()}
 
     def leftover(self, *, for_seconds: float = 0.0) -> Sequence[LeftoverThread]:
         """The threads left over for at least this long, the oldest first."""
@@ -77,9 +77,7 @@ class Strain:
                     for left in leftover[:MOST_LISTED]
                 ],
                 "replacedLoops": self._replaced.total(),
-                "replaced": [
-                    {"plugin": plugin, "times": times, "lastPlace": self._places[plugin]} for plugin, times in replaced
-                ],
+                "replaced": [{"plugin": plugin, "times": times, **self._last[plugin]} for plugin, times in replaced],
             }
 
     def _living(self) -> list[LeftoverThread]:

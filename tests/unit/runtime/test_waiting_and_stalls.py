@@ -45,9 +45,8 @@ async def resuming(call: ActionCall[Any], state: Any) -> Any:
 async def test_pending_is_a_wait_with_its_state_as_json_gives_it_back() -> None:
     deadline = datetime.now(UTC) + _MINUTE
 
-    result = await invoked(
-        answering(Pending(check_after=_MINUTE, state={1: ("a",)}, deadline=deadline)), resume=resuming
-    )
+    pending = Pending(check_after=_MINUTE, state={1: ("a",)}, deadline=deadline)
+    result = await invoked(answering(pending), resume=resuming)
 
     assert result == Waiting(check_after=_MINUTE, state={"1": ["a"]}, deadline=deadline)
 
@@ -57,7 +56,10 @@ async def test_resume_is_called_with_the_state(kind: str) -> None:
     def plain(call: ActionCall[Any], state: Any) -> Any:
         return {"resumed": state}
 
-    functions = {"coroutine": resuming, "plain": plain, "awaitable": lambda call, state: resuming(call, state)}
+    def awaitable(call: ActionCall[Any], state: Any) -> Any:
+        return resuming(call, state)
+
+    functions = {"coroutine": resuming, "plain": plain, "awaitable": awaitable}
 
     result = await invoked(answering(None), resume=functions[kind], resumption=Resumption(state=[7]))
 
