@@ -71,7 +71,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         auto_enable=settings.plugin_auto_enable,
     )
     stack.callback(registry.close)
-    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client))
+    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
     stack.push_async_callback(dispatcher.close)
     await stack.enter_async_context(present(database, me, "api", registry))
     guard = EgressGuard(settings.http_egress_allow)

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """More plugin folders, separated by ``os.pathsep``."""
     plugin_auto_enable: bool = Field(default=False, alias="PLUGIN_AUTO_ENABLE")
     """Enable every plugin found, with the scopes it declares."""
+    dedicated_plugins: str = Field("", alias="LATCHFLOW_DEDICATED_PLUGINS")
+    """Names of plugins with a task queue and worker processes of their own, separated by commas."""
     plugin_action_concurrency: int = Field(10, alias="PLUGIN_ACTION_CONCURRENCY", ge=1, le=1000)
     """Actions at once per worker process."""
 
@@ -95,6 +97,11 @@ class Settings(BaseSettings):
             if not is_on
         }
 
+    @cached_property
+    def dedicated(self) -> frozenset[str]:
+        """The names in ``LATCHFLOW_DEDICATED_PLUGINS``."""
+        return names_of(self.dedicated_plugins)
+
     @classmethod
     def load(cls) -> "Settings":
         """Read the environment.
@@ -117,6 +124,11 @@ class Settings(BaseSettings):
         """The owner's database URL."""
         example = "postgresql://latchflow_owner:…@host:5432/latchflow"
         return _required(self.database_migration_url, "DATABASE_MIGRATION_URL", example)
+
+
+def names_of(listed: str) -> frozenset[str]:
+    """The names in a list separated by commas."""
+    return frozenset(name for part in listed.split(",") if (name := part.strip()))
 
 
 def _required(secret: SecretStr, name: str, example: str) -> str:

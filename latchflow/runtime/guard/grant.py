@@ -94,6 +94,8 @@ class Grant:
         host_loop: The loop that services and database belong to; plugin code runs on another.
         deadline: When the attempt ends.
         resends_unknown: The definition says ``onUnknown: resend``.
+        calls_made: By service, how many calls with an effect were made before an action waited; what follows the wait
+            counts on from there.
     """
 
     granted_scopes: frozenset[str]
@@ -103,7 +105,7 @@ class Grant:
     host_loop: asyncio.AbstractEventLoop
     deadline: datetime
     resends_unknown: bool = False
-    _ordinals: Counter[str] = field(default_factory=Counter)
+    calls_made: Counter[str] = field(default_factory=Counter)
     _unfinished: dict[tuple[str, str], int] = field(default_factory=dict)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -159,8 +161,8 @@ class Grant:
         unfinished = self._unfinished.pop(call, None)
         if unfinished is not None:
             return unfinished
-        self._ordinals[call[0]] += 1
-        return self._ordinals[call[0]]
+        self.calls_made[call[0]] += 1
+        return self.calls_made[call[0]]
 
     async def on_host(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the host's loop; cancelling the caller cancels it there."""
