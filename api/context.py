@@ -8,6 +8,7 @@ from temporalio.client import Client
 
 from api.bounded_audit import BoundedAudit
 from latchflow.crypto import Keyring
+from latchflow.runtime.host_services import HostServices
 from latchflow.runtime.registry import Registry
 from latchflow.services.users import Users
 from latchflow.settings import Settings
@@ -23,6 +24,7 @@ class Context:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
         registry: The inbound triggers this process can run.
         users: Invites people, by mail.
+        services: What reaches outside: mail, providers, and what they are configured with.
         denials: Where refused calls are recorded.
         rejections: Where deliveries that a trigger refused, or failed to read, are recorded.
     """
@@ -34,6 +36,7 @@ class Context:
     dispatcher: Dispatcher
     registry: Registry
     users: Users
+    services: HostServices
     denials: BoundedAudit
     rejections: BoundedAudit
 

@@ -1,7 +1,8 @@
 """The only reader of the environment. Every setting is documented here and in docs/reference/settings.md."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -140,3 +141,11 @@ def _required(secret: SecretStr, name: str, example: str) -> str:
 
 CORE_VARIABLES = frozenset(str(field.alias) for field in Settings.model_fields.values())
 """The variables that are core's: no provider of a plugin may ask for one."""
+
+
+def provider_variables(names: Iterable[str]) -> dict[str, str]:
+    """Those of these variables that are set: they stand in for what the config of a provider lacks.
+
+    Read at use, and no variable of core's, whatever a plugin declares.
+    """
+    return {name: value for name in names if name not in CORE_VARIABLES and (value := os.environ.get(name))}

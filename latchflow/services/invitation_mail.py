@@ -11,7 +11,7 @@ import structlog
 from latchflow.errors import UnavailableError
 from latchflow.masking import Masker, readable
 from latchflow.sdk import EmailAddress, EmailMessage, SendResult, ServiceError
-from latchflow.services.handover import Handover
+from latchflow.services.handover import Handover, UnsettledError
 from latchflow.store import invitations
 from latchflow.store.database import Database
 from latchflow.store.invitations import GOOD_FOR, Issued
@@ -78,8 +78,10 @@ class InvitationMail:
             await self._mailer.send(message, effect=effect, deadline=deadline)
         except ServiceError as error:
             problem = readable(Masker([invitation.token]).text(str(error)))
-            mail = "unknown" if error.kind == "outcome_unknown" else "failed"
-            await self._note(invitation.id, mail, problem[:_LONGEST_PROBLEM])
+            is_open = error.kind == "outcome_unknown" or isinstance(error, UnsettledError)
+            await self._note(invitation.id, "unknown" if is_open else "failed", problem[:_LONGEST_PROBLEM])
+            if isinstance(error, UnsettledError):
+                raise UnsettledError(problem) from None
             raise ServiceError(error.kind, problem, retry_after=error.retry_after) from None
         except BaseException:
             # Cancelled, or a fault of core's own, in the middle: nobody knows.

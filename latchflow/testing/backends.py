@@ -23,7 +23,7 @@ from latchflow.sdk import (
     UserPage,
 )
 from latchflow.sdk.users import Role
-from latchflow.services.email_message import build, recipients
+from latchflow.services.email_message import build, check, message_id, recipients
 from latchflow.services.http_request import checked
 
 _SENDER = EmailAddress(address="latchflow@example.org")
@@ -37,7 +37,8 @@ class Outbox:
 
     async def send(self, message: EmailMessage, *, effect: Handle, deadline: datetime) -> SendResult:
         """Keep the mail, once it could have been sent."""
-        built = build(message, message.sender or _SENDER, effect.key)
+        check(message)
+        built = build(message, message.sender or _SENDER, message_id(message, effect.key))
         await effect.via("outbox")
         self.sent.append(message)
         return SendResult(provider_message_id=built["Message-ID"], accepted_recipients=recipients(message))

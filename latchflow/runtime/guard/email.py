@@ -28,7 +28,7 @@ class GuardedEmail:
     ) -> SendResult:
         """Send one mail, once for all attempts."""
         message = message_of(message)
-        deadline = self._grant.deadline
+        deadline = self._grant.cutoff
         recipients = [entry.address for entry in (*message.to, *message.cc, *message.bcc)]
         asked = Asked(
             service="email.send",

@@ -11,7 +11,6 @@ from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
 from latchflow.sdk import HttpRequest, HttpResponse
 
 _WITHOUT_EFFECT = frozenset({"GET", "HEAD"})
-_MARGIN = timedelta(seconds=1)
 _LEAST = timedelta(milliseconds=100)
 
 
@@ -43,9 +42,7 @@ class GuardedHttp:
         return await self._grant.effect(asked, effect, work)
 
     def _timeout(self, request: HttpRequest) -> timedelta:
-        """Ends before the attempt does, so that it is known how far the request had come."""
-        left = self._grant.deadline - datetime.now(UTC)
-        left = max(left - min(_MARGIN, left / 10), _LEAST)
+        left = max(self._grant.cutoff - datetime.now(UTC), _LEAST)
         return left if request.timeout is None else min(request.timeout, left)
 
 

@@ -42,7 +42,7 @@ class GuardedUsers:
         if asked_role != "EXECUTOR":
             return await self._grant.watch(asked, refuse)
 
-        deadline = self._grant.deadline
+        deadline = self._grant.cutoff
 
         async def find(key: str, via: str | None) -> User | None:
             return await self._backend.find_invited(address, idempotency_key=key, via=via, deadline=deadline)

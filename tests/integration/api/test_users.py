@@ -19,9 +19,6 @@ from api.auth import Requires
 from api.context import Context
 from latchflow.crypto import Keyring
 from latchflow.key_material import new_encryption_key
-from latchflow.services.egress import EgressGuard
-from latchflow.services.email import SmtpEmail
-from latchflow.services.mail import Mail
 from latchflow.services.users import Users
 from latchflow.settings import Settings
 from tests.integration.api.test_events import FIRED_AT, add_event, add_invocation
@@ -29,7 +26,7 @@ from tests.support.api import BOOTSTRAP_TOKEN, Query, ScopedClient, TokenClient,
 from tests.support.mailbox import Mailbox, running_mailbox
 from tests.support.postgres import TestDatabase
 
-PUBLIC = "https://flows.example/latch"
+PUBLIC = "https://latch.example/app"
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 JSON = {"Accept": "application/json"}
 
@@ -152,8 +149,8 @@ async def test_without_a_public_url_nobody_is_invited(
     app: FastAPI, client: httpx2.AsyncClient, query: Query, mailbox: Mailbox
 ) -> None:
     context: Context = app.state.context
-    email = Mail(SmtpEmail(f"smtp://127.0.0.1:{mailbox.port}", "a@b.c", EgressGuard("127.0.0.1")))
-    app.state.context = replace(context, users=Users(context.database, email, public_url=""))
+    users = Users(context.database, context.services.mail, public_url="")
+    app.state.context = replace(context, users=users)
 
     answer = await client.post("/admin/users", json={"email": "a@example.org", "role": "EXECUTOR"})
 
@@ -458,7 +455,7 @@ def test_every_route_that_an_executor_may_call_is_limited() -> None:
         if isinstance(route, APIRoute)
         for below in route.dependant.dependencies
         if isinstance(below.call, Requires) and below.call.wanted.startswith("events:")
-        for method in route.methods
+        for method in route.methods or ()
     }
 
     assert routes == _LIMITED, (

@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 from uuid import UUID
 
 from latchflow.crypto import Keyring
@@ -21,10 +22,27 @@ from latchflow.store.database import Database
 from tests.support.attempts import Attempts
 from tests.support.services import NO_SERVICES
 
+MailT = TypeVar("MailT", bound=Mail)
 
-def mail_to(port: int) -> Mail:
+
+class NoProviders:
+    """A deployment without email providers."""
+
+    def active_email(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    def email_named(self, name: str) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+
+def mail_to(port: int, kind: type[MailT]) -> MailT:
     """Mail by a server of the test's."""
-    return Mail(SmtpEmail(f"smtp://127.0.0.1:{port}", "latchflow@example.org", EgressGuard("127.0.0.1")))
+    smtp = SmtpEmail(f"smtp://127.0.0.1:{port}", "latchflow@example.org", EgressGuard("127.0.0.1"))
+
+    async def current() -> SmtpEmail:
+        return smtp
+
+    return kind(NoProviders(), current)
 
 
 def _die() -> NoReturn:
@@ -49,11 +67,10 @@ class Killed(Mail):
 
 async def main(url: str, key: str, invocation: str, port: str, point: str) -> None:
     settings = Settings.model_validate({"DATABASE_URL": url, "ENCRYPTION_KEY": key})
-    smtp = SmtpEmail(f"smtp://127.0.0.1:{port}", "latchflow@example.org", EgressGuard("127.0.0.1"))
-    mail = Killed(smtp)
+    mail = mail_to(int(port), Killed)
     mail.point = point
     async with Database.open(settings) as database:
-        users = Users(database, mail, public_url="https://flows.example")
+        users = Users(database, mail, public_url="https://latch.example")
         attempts = Attempts(database=database, keyring=Keyring.from_setting(key), invocation_id=UUID(invocation))
         attempt = await attempts.begin(replace(NO_SERVICES, users=users), ["users:write"])
         await attempt.services.users.invite("ada@example.org")

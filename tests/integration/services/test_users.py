@@ -53,7 +53,7 @@ class Finding(Mail):
         return self.found
 
 
-def backends(deployment: Deployment, mail: Mail, *, public_url: str = "https://flows.example") -> Backends:
+def backends(deployment: Deployment, mail: Mail, *, public_url: str = "https://latch.example") -> Backends:
     return replace(NO_SERVICES, users=Users(deployment.database, mail, public_url=public_url))
 
 
@@ -70,7 +70,7 @@ async def states(deployment: Deployment) -> list[str]:
 async def test_a_plugin_invites_and_its_next_attempt_sends_no_second_mail(
     deployment: Deployment, attempts: Attempts, mailbox: Mailbox
 ) -> None:
-    using = backends(deployment, mail_to(mailbox.port))
+    using = backends(deployment, mail_to(mailbox.port, Mail))
 
     user = await invite(attempts, using)
 
@@ -85,7 +85,7 @@ async def test_a_plugin_invites_and_its_next_attempt_sends_no_second_mail(
 async def test_another_invitation_of_the_same_address_sends_no_second_mail(
     deployment: Deployment, attempts: Attempts, mailbox: Mailbox
 ) -> None:
-    using = backends(deployment, mail_to(mailbox.port))
+    using = backends(deployment, mail_to(mailbox.port, Mail))
     user = await invite(attempts, using)
 
     assert await invite(await new_invocation(deployment), using, _ADA.upper()) == user
@@ -97,7 +97,7 @@ async def test_another_invitation_of_the_same_address_sends_no_second_mail(
 
 
 async def test_many_at_once_make_one_user_and_send_one_mail(deployment: Deployment, mailbox: Mailbox) -> None:
-    using = backends(deployment, mail_to(mailbox.port))
+    using = backends(deployment, mail_to(mailbox.port, Mail))
     invocations = [await new_invocation(deployment) for _ in range(6)]
 
     users = await asyncio.gather(*(invite(each, using) for each in invocations))
@@ -109,7 +109,7 @@ async def test_many_at_once_make_one_user_and_send_one_mail(deployment: Deployme
 async def test_a_refused_mail_is_sent_by_the_next_attempt_with_a_link_that_works(
     deployment: Deployment, attempts: Attempts, mailbox: Mailbox
 ) -> None:
-    using = backends(deployment, mail_to(mailbox.port))
+    using = backends(deployment, mail_to(mailbox.port, Mail))
     mailbox.answer = "451 busy"
     with pytest.raises(ServiceError) as caught:
         await invite(attempts, using)
@@ -126,7 +126,7 @@ async def test_a_refused_mail_is_sent_by_the_next_attempt_with_a_link_that_works
 async def test_a_mail_that_was_refused_for_good_does_not_keep_others_from_inviting(
     deployment: Deployment, attempts: Attempts, mailbox: Mailbox
 ) -> None:
-    using = backends(deployment, mail_to(mailbox.port))
+    using = backends(deployment, mail_to(mailbox.port, Mail))
     mailbox.answer = "550 never"
     with pytest.raises(ServiceError):
         await invite(attempts, using)
@@ -140,7 +140,7 @@ async def test_a_mail_that_was_refused_for_good_does_not_keep_others_from_inviti
 async def test_a_connection_that_is_cut_after_the_mail_is_no_reason_to_send_another(
     deployment: Deployment, attempts: Attempts, mailbox: Mailbox
 ) -> None:
-    using = backends(deployment, mail_to(mailbox.port))
+    using = backends(deployment, mail_to(mailbox.port, Mail))
     mailbox.answer = None
     for _ in range(2):
         with pytest.raises(ServiceError) as caught:
@@ -160,7 +160,7 @@ async def test_what_is_no_address_is_refused(
     deployment: Deployment, attempts: Attempts, mailbox: Mailbox, email: Any
 ) -> None:
     with pytest.raises(ServiceError) as caught:
-        await invite(attempts, backends(deployment, mail_to(mailbox.port)), email)
+        await invite(attempts, backends(deployment, mail_to(mailbox.port, Mail)), email)
     assert caught.value.kind == "validation"
     assert await deployment.rows("SELECT id FROM users") == []
 
@@ -169,14 +169,14 @@ async def test_without_a_public_url_the_error_says_what_to_set(
     deployment: Deployment, attempts: Attempts, mailbox: Mailbox
 ) -> None:
     with pytest.raises(ServiceError, match="LATCHFLOW_PUBLIC_URL") as caught:
-        await invite(attempts, backends(deployment, mail_to(mailbox.port), public_url=""))
+        await invite(attempts, backends(deployment, mail_to(mailbox.port, Mail), public_url=""))
     assert caught.value.kind == "fatal"
     assert await deployment.rows("SELECT id FROM users") == []
 
 
 async def test_users_are_read_and_listed(deployment: Deployment, attempts: Attempts, mailbox: Mailbox) -> None:
-    using = backends(deployment, mail_to(mailbox.port))
-    users = Users(deployment.database, mail_to(mailbox.port), public_url="https://flows.example")
+    using = backends(deployment, mail_to(mailbox.port, Mail))
+    users = Users(deployment.database, mail_to(mailbox.port, Mail), public_url="https://latch.example")
     for email in ("c@example.org", "A@example.org", "b@example.org"):
         await users.create(NewUser(email=email, role="EXECUTOR"), actor="admin")
     service = (await attempts.begin(using, _SCOPES)).services.users
@@ -207,7 +207,7 @@ async def test_a_kill_before_the_mail_was_handed_over_lets_the_next_attempt_send
     await killed(deployment, attempts, mailbox, "before it is handed over")
     assert len(await deployment.rows("SELECT id FROM users")) == 1
 
-    user = await invite(attempts, backends(deployment, mail_to(mailbox.port)))
+    user = await invite(attempts, backends(deployment, mail_to(mailbox.port, Mail)))
 
     assert user.status == "INVITED"
     assert len(mailbox.messages) == 1
@@ -221,7 +221,7 @@ async def test_a_kill_around_the_sending_is_unknown_and_no_second_mail(
     await killed(deployment, attempts, mailbox, point)
 
     with pytest.raises(ServiceError) as caught:
-        await invite(attempts, backends(deployment, mail_to(mailbox.port)))
+        await invite(attempts, backends(deployment, mail_to(mailbox.port, Mail)))
 
     assert caught.value.kind == "outcome_unknown"
     assert len(mailbox.messages) == mails
@@ -238,7 +238,7 @@ async def test_a_provider_that_can_be_asked_settles_what_a_kill_left_open(
     deployment: Deployment, attempts: Attempts, mailbox: Mailbox, point: str, found: SendResult | None, mails: int
 ) -> None:
     await killed(deployment, attempts, mailbox, point)
-    mail = Finding(mail_to(mailbox.port)._smtp)
+    mail = mail_to(mailbox.port, Finding)
     mail.found = found
 
     user = await invite(attempts, backends(deployment, mail))
@@ -261,9 +261,9 @@ async def test_a_frozen_attempt_that_wakes_after_its_successor_hands_nothing_ove
             await wakes.wait()
             return await super().send(message, **arguments)
 
-    slow = asyncio.create_task(invite(attempts, backends(deployment, Freezing(mail_to(mailbox.port)._smtp))))
+    slow = asyncio.create_task(invite(attempts, backends(deployment, mail_to(mailbox.port, Freezing))))
     await frozen.wait()
-    user = await invite(attempts, backends(deployment, mail_to(mailbox.port)))
+    user = await invite(attempts, backends(deployment, mail_to(mailbox.port, Mail)))
     wakes.set()
 
     with pytest.raises(ServiceError) as caught:
@@ -272,4 +272,4 @@ async def test_a_frozen_attempt_that_wakes_after_its_successor_hands_nothing_ove
     assert len(mailbox.messages) == 1
     (effect,) = await deployment.rows("SELECT state, attempt FROM effects")
     assert effect == {"state": "done", "attempt": 2}
-    assert await invite(attempts, backends(deployment, mail_to(mailbox.port))) == user
+    assert await invite(attempts, backends(deployment, mail_to(mailbox.port, Mail))) == user

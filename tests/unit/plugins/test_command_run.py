@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from latchflow.runtime.invoker import Failure, Success, invoke
+from latchflow.runtime.invoker import Result, Success, invoke
 from latchflow.runtime.loops import PluginLoop
 from latchflow.runtime.registry import LoadedAction
 from plugins.core import plugin
@@ -29,7 +29,7 @@ async def action() -> AsyncIterator[LoadedAction]:
     registry.close()
 
 
-async def run(action: LoadedAction, config: dict[str, Any], *, seconds: float = 30) -> Success | Failure:
+async def run(action: LoadedAction, config: dict[str, Any], *, seconds: float = 30) -> Result:
     jsonschema.validate(config, action.schema)
     return await invoke(action, call_of(config, seconds))
 

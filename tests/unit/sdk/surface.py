@@ -45,7 +45,7 @@ def _field(field: "dataclasses.Field[Any]") -> str:
     if field.default is not dataclasses.MISSING:
         text += f" = {field.default!r}"
     if field.default_factory is not dataclasses.MISSING:
-        text += f" = {field.default_factory.__name__}()"
+        text += f" = {getattr(field.default_factory, '__name__', '?')}()"
     return text + ("" if field.repr else "  (not shown)")
 
 
