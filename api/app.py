@@ -21,12 +21,14 @@ from api.routers import (
     health,
     history,
     hooks,
+    invitations,
     pipeline_steps,
     pipeline_triggers,
     pipelines,
     plugins,
     tokens,
     triggers,
+    users,
 )
 from latchflow.settings import Settings
 
@@ -40,7 +42,9 @@ ROUTERS = (
     events.router,
     history.router,
     audit.router,
+    users.router,
     tokens.router,
+    invitations.router,
     config.router,
     hooks.router,
     codec.router,

@@ -15,6 +15,7 @@ from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.runtime.host_services import check_settings, open_services
 from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
+from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store import deployments
 from latchflow.store.database import Database
@@ -69,8 +70,8 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         auto_enable=settings.plugin_auto_enable,
     )
     stack.callback(registry.close)
+    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
     services = await stack.enter_async_context(open_services(settings, database, keyring, lambda: registry))
-    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client))
     stack.push_async_callback(dispatcher.close)
     await stack.enter_async_context(present(database, me, "api", registry))
     return Context(
@@ -80,6 +81,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         temporal=client,
         dispatcher=dispatcher,
         registry=registry,
+        users=Users(database, services.mail, public_url=settings.public_url),
         services=services,
         denials=BoundedAudit(database),
         rejections=BoundedAudit(database),

@@ -126,6 +126,12 @@ class People:
         user = User(id=uuid4(), email=email, role=role, status="INVITED")
         return self.users.setdefault(email.lower(), user)
 
+    async def find_invited(
+        self, email: str, *, idempotency_key: str, via: str | None, deadline: datetime
+    ) -> User | None:
+        """The user, if there is one by now."""
+        return self.users.get(email.lower())
+
     async def get(self, user_id: UUID) -> User:
         """One user."""
         for user in self.users.values():

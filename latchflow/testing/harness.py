@@ -1,6 +1,7 @@
 """`Harness`: a plugin from its folder, called by the real invoker through the real guard, without a server."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from latchflow.runtime.contract import ContractError
 from latchflow.runtime.discovery import PluginSource, read_source
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
 from latchflow.runtime.inbound import read_request
-from latchflow.runtime.invoker import Call, Failure, Success, invoke
+from latchflow.runtime.invoker import Call, Result, Resumption, Waiting, invoke
 from latchflow.runtime.probe import check
 from latchflow.runtime.registry import Configured, LoadedAction, Registry
 from latchflow.sdk import Emit, InboundRequest, Invocation, Reject, Schedule
@@ -42,6 +43,7 @@ class Harness:
         self.services = Services()
         self.records = MemoryRecords()
         self._attempts: dict[UUID, int] = {}
+        self._waiting: dict[UUID, tuple[Waiting, Counter[str]]] = {}
 
     @property
     def module_name(self) -> str:
@@ -69,7 +71,7 @@ class Harness:
             is_payload_from_input: False: the payload is an event's raw context.
             context: ``event.context`` for the expressions of the config.
             invocation_id: Give the id of an earlier run to make another attempt at the same invocation: what that
-                has done is not done again.
+                has done is not done again, and one that waits is resumed, at once.
             timeout_seconds: Of the attempt.
             backends: Instead of `services`.
 
@@ -161,9 +163,10 @@ class Harness:
         invocation_id: UUID,
         timeout_seconds: float,
         progress: list[Any],
-    ) -> Success | Failure:
+    ) -> Result:
         """Make one attempt, on the loop of the host."""
         self._attempts[invocation_id] = self._attempts.get(invocation_id, 0) + 1
+        waiting, calls_made = self._waiting.get(invocation_id, (None, Counter[str]()))
         grant = Grant(
             granted_scopes=action.plugin.granted_scopes,
             capability_scopes=frozenset(action.capability.scopes),
@@ -171,6 +174,7 @@ class Harness:
             records=self.records,
             host_loop=asyncio.get_running_loop(),
             deadline=datetime.now(UTC) + timedelta(seconds=timeout_seconds),
+            calls_made=Counter(calls_made),
         )
         invocation = Invocation(
             id=invocation_id,
@@ -190,11 +194,15 @@ class Harness:
             timeout_seconds=timeout_seconds,
             deadline=grant.deadline,
             heartbeat=progress.append,
+            resumption=Resumption(state=waiting.state) if waiting else None,
         )
         try:
-            return await invoke(action, call)
+            result = await invoke(action, call)
         finally:
             grant.end()
+        if isinstance(result, Waiting):
+            self._waiting[invocation_id] = result, grant.calls_made
+        return result
 
 
 @contextmanager

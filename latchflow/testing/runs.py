@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latchflow.runtime.guard import ServiceCall
-from latchflow.runtime.invoker import Failure, Success
+from latchflow.runtime.invoker import Failure, Result, Success, Waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class ActionRun:
         logs: What `call.logger` was given, as it would be written: secrets masked.
     """
 
-    result: Success | Failure
+    result: Result
     calls: list[ServiceCall]
     progress: list[Any]
     logs: list[Mapping[str, Any]]
@@ -31,17 +31,32 @@ class ActionRun:
         Raises:
             AssertionError: The action failed; the message says how.
         """
-        if not isinstance(self.result, Success):
+        if isinstance(self.result, Waiting):
+            raise AssertionError(f"the action waits: {self.result!r}")
+        if isinstance(self.result, Failure):
             raise AssertionError(f"the action failed: {self.result.error_type}: {self.result.message}")
         return self.result.output
+
+    @property
+    def waiting(self) -> Waiting:
+        """What it waits for: `check_after`, `state` and `deadline` of its `latchflow.sdk.Pending`.
+
+        Raises:
+            AssertionError: It did not answer so.
+        """
+        if not isinstance(self.result, Waiting):
+            raise AssertionError(f"the action does not wait: {self.result!r}")
+        return self.result
 
     @property
     def failure(self) -> Failure:
         """How it failed.
 
         Raises:
-            AssertionError: It succeeded.
+            AssertionError: It did not.
         """
-        if not isinstance(self.result, Failure):
+        if isinstance(self.result, Success):
             raise AssertionError(f"the action succeeded: {self.result!r}")
+        if isinstance(self.result, Waiting):
+            raise AssertionError(f"the action waits: {self.result!r}")
         return self.result

@@ -15,8 +15,8 @@ from latchflow.runtime.guard import Backends, Intent, ServiceCall
 from latchflow.sdk import HttpResponse, ServiceError
 from latchflow.services.egress import EgressGuard
 from latchflow.services.http import GuardedHttp
-from tests.support.attempts import Attempt, Invocation
 from tests.support.execution import Deployment
+from tests.support.invocations import Attempt, Invocation
 from tests.support.killed_attempts import request_of
 from tests.support.receiver import Receiver
 from tests.support.services import NO_SERVICES

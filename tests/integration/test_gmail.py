@@ -10,10 +10,10 @@ from latchflow.runtime.host_services import HostServices
 from latchflow.runtime.system_config import NewValue
 from latchflow.sdk import EmailAddress, EmailAttachment, EmailMessage, SendResult, ServiceError
 from plugins.gmail import plugin, provider
-from tests.support.attempts import Attempt, Invocation
 from tests.support.execution import Deployment
 from tests.support.gmail_server import SENDER, GmailServer
 from tests.support.hosts import add_providers, running_host
+from tests.support.invocations import Attempt, Invocation
 from tests.support.mail_server import Mailbox, mail_server
 from tests.support.registries import registry_of
 from tests.support.services import NO_SERVICES

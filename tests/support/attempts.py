@@ -1,95 +1,61 @@
-"""Attempts at one invocation as a worker makes them: claimed in Postgres, guarded, ended; without Temporal."""
+"""Attempts at one invocation with the real records: their service calls go through the guard into Postgres."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from activities.recording import Recorder
 from activities.service_records import ServiceRecords
-from latchflow.model import InvocationStatus, Phase
+from latchflow.crypto import Keyring
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
 from latchflow.store import attempts
-from latchflow.store.attempts import AttemptKey, Ending, Runner
-from tests.support.execution import Deployment, Step
+from latchflow.store.attempts import AttemptKey, Runner, Task
+from latchflow.store.database import Database
 
-SCOPES = frozenset({"email:send"})
-_ENDINGS = {
-    "RETRYING": InvocationStatus.RETRYING,
-    "SUCCEEDED": InvocationStatus.SUCCEEDED,
-    "FAILED_PERMANENT": InvocationStatus.FAILED_PERMANENT,
-}
+_RUNNER = Runner(worker="1@here", plugin_version="1.0.0", code_hash="c0de")
 
 
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One claimed attempt."""
 
-    def __init__(self, invocation: "Invocation", row: attempts.Task, key: AttemptKey, number: int) -> None:
-        self._invocation = invocation
-        self._row = row
-        self._key = key
-        self.number = number
-        deployment = invocation.deployment
-        self.records = ServiceRecords(Recorder(deployment.database), deployment.keyring, row, number=number)
-        self.grant = Grant(
-            granted_scopes=SCOPES,
-            capability_scopes=SCOPES,
-            idempotency_key=str(row.invocation_id),
-            records=self.records,
+    services: GuardedServices
+    grant: Grant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempts:
+    """The attempts at one invocation."""
+
+    database: Database
+    keyring: Keyring
+    invocation_id: UUID
+
+    async def begin(self, backends: Backends, scopes: Sequence[str], *, resends_unknown: bool = False) -> Attempt:
+        """Claim the next attempt, whatever became of the one before."""
+        async with self.database.transaction() as connection:
+            row = await attempts.load(connection, self.invocation_id)
+            assert row is not None
+            key = AttemptKey(
+                workflow_run_id="run", activity_id=str(self.invocation_id), temporal_attempt=row.attempt_number + 1
+            )
+            claimed = await attempts.claim(connection, row, key, _RUNNER)
+        assert claimed is not None
+        return self.of(row, claimed.number, backends, scopes, resends_unknown=resends_unknown)
+
+    def of(
+        self, row: Task, number: int, backends: Backends, scopes: Sequence[str], *, resends_unknown: bool = False
+    ) -> Attempt:
+        """The services of an attempt that was claimed."""
+        grant = Grant(
+            granted_scopes=frozenset(scopes),
+            capability_scopes=frozenset(scopes),
+            idempotency_key=str(self.invocation_id),
+            records=ServiceRecords(Recorder(self.database), self.keyring, row, number=number),
             host_loop=asyncio.get_running_loop(),
             deadline=datetime.now(UTC) + timedelta(seconds=30),
-            resends_unknown=row.on_unknown == "resend",
+            resends_unknown=resends_unknown,
         )
-
-    @property
-    def invocation_id(self) -> UUID:
-        """What it is an attempt at."""
-        return self._row.invocation_id
-
-    def services(self, backends: Backends) -> GuardedServices:
-        """What the plugin gets."""
-        return GuardedServices(backends, self.grant, actor="acme-testing/act")
-
-    async def end(self, phase: str) -> bool:
-        """Record its ending."""
-        ending = Ending(phase=Phase(phase), status=_ENDINGS[phase])
-        async with self._invocation.deployment.database.connection() as connection:
-            return await attempts.end(connection, self._row, self._key, ending, number=self.number)
-
-
-class Invocation:
-    """One invocation."""
-
-    def __init__(self, deployment: Deployment, invocation_id: UUID) -> None:
-        self.deployment = deployment
-        self.id = invocation_id
-
-    @classmethod
-    async def open(cls, deployment: Deployment, *, on_unknown: str = "fail") -> "Invocation":
-        """The one invocation of a new event."""
-        event_id = await deployment.open_event([Step(action="act", name="act")])
-        (row,) = (await deployment.steps(event_id)).values()
-        if on_unknown != "fail":
-            await deployment.rows(
-                "UPDATE action_versions SET on_unknown = %s WHERE action_id = %s", on_unknown, row["action_id"]
-            )
-        return cls(deployment, row["id"])
-
-    async def attempt(self) -> Attempt:
-        """The next attempt; one that has not ended is lost."""
-        async with self.deployment.database.transaction() as connection:
-            row = await attempts.load(connection, self.id)
-            assert row is not None
-            key = AttemptKey(workflow_run_id="run", activity_id=str(self.id), temporal_attempt=row.attempt_number + 1)
-            claimed = await attempts.claim(
-                connection, row, key, Runner(worker="worker@test", plugin_version="1.0.0", code_hash="c0de")
-            )
-        assert claimed is not None
-        return Attempt(self, row, key, claimed.number)
-
-    async def effects(self) -> list[dict[str, Any]]:
-        """What is on record of its effects."""
-        return await self.deployment.rows(
-            "SELECT service, ordinal, state, via, attempt FROM effects WHERE invocation_id = %s ORDER BY ordinal",
-            self.id,
-        )
+        return Attempt(services=GuardedServices(backends, grant, actor="acme-testing/act"), grant=grant)

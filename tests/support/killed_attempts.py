@@ -17,8 +17,8 @@ from latchflow.sdk import HttpRequest, HttpResponse
 from latchflow.services.egress import EgressGuard
 from latchflow.services.http import GuardedHttp
 from latchflow.store.database import Database
-from tests.support.attempts import Invocation
 from tests.support.execution import Deployment, settings_of
+from tests.support.invocations import Invocation
 from tests.support.postgres import TestDatabase
 from tests.support.services import NO_SERVICES
 

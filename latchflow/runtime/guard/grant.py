@@ -97,6 +97,8 @@ class Grant:
         host_loop: The loop that services and database belong to; plugin code runs on another.
         deadline: When the attempt ends.
         resends_unknown: The definition says ``onUnknown: resend``.
+        calls_made: By service, how many calls with an effect were made before an action waited; what follows the wait
+            counts on from there.
     """
 
     granted_scopes: frozenset[str]
@@ -106,9 +108,18 @@ class Grant:
     host_loop: asyncio.AbstractEventLoop
     deadline: datetime
     resends_unknown: bool = False
-    _ordinals: Counter[str] = field(default_factory=Counter)
+    calls_made: Counter[str] = field(default_factory=Counter)
     _unfinished: dict[tuple[str, str], int] = field(default_factory=dict)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def require_open(self) -> None:
+        """Check that the attempt goes on.
+
+        Raises:
+            ServiceError: ``denied``: it is over.
+        """
+        if self._over.is_set():
+            raise ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
 
     @property
     def cutoff(self) -> datetime:
@@ -159,8 +170,8 @@ class Grant:
         unfinished = self._unfinished.pop(call, None)
         if unfinished is not None:
             return unfinished
-        self._ordinals[call[0]] += 1
-        return self._ordinals[call[0]]
+        self.calls_made[call[0]] += 1
+        return self.calls_made[call[0]]
 
     async def on_host(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the host's loop; cancelling the caller cancels it there."""
@@ -273,8 +284,7 @@ class Grant:
         await asyncio.shield(asyncio.ensure_future(self.records.finish(intent, ended, state, result)))
 
     def _check(self, asked: Asked) -> None:
-        if self._over.is_set():
-            raise ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
+        self.require_open()
         missing = [scope for scope in asked.scopes if scope not in self._granted]
         if missing:
             message = (
@@ -301,8 +311,3 @@ class Grant:
 @dataclass(frozen=True)
 class _Known(Generic[T]):
     value: T
-
-
-def scopes_of(needed: str, requested: Sequence[str]) -> tuple[str, ...]:
-    """What a call must hold: the scope of its method, and whatever the plugin asks for beside it."""
-    return (needed, *(scope for scope in requested if scope != needed))

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
+from latchflow.runtime.guard.arguments import actor_of, request_of
 from latchflow.runtime.guard.backends import HttpBackend
 from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
 from latchflow.sdk import HttpRequest, HttpResponse
@@ -22,8 +23,9 @@ class GuardedHttp:
 
     async def request(self, request: HttpRequest, *, actor_id: str | None = None) -> HttpResponse:
         """Send one request; one with an effect is answered once for all attempts, unless the answer is an error."""
+        request = request_of(request)
         method = request.method.upper()
-        asked = Asked(service="http.request", scopes=(), actor_id=actor_id, detail={"method": method})
+        asked = Asked(service="http.request", scopes=(), actor_id=actor_of(actor_id), detail={"method": method[:20]})
 
         async def work(_: Handle | None = None) -> HttpResponse:
             return await self._backend.request(replace(request, timeout=self._timeout(request)))

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from latchflow.config_schemas import secret_strings
 from latchflow.errors import InvalidInputError
 from latchflow.runtime.guard import Backends
-from latchflow.runtime.invoker import Failure, Success
+from latchflow.runtime.invoker import Failure, Result, Success, Waiting
 from latchflow.runtime.registry import LoadedAction
 from latchflow.sdk import HttpResponse
 from latchflow.testing.backends import ScriptedHttp, Services, failing, hanging
@@ -77,7 +77,7 @@ class _Trial:
         self._secrets = secret_strings(action.schema, config)
         self._blocked_at: str | None = None
         self._seen: set[str] = set()
-        self._result: Success | Failure | None = None
+        self._result: Result | None = None
 
     def run(self, backends: Backends) -> None:
         """Make one attempt and look at what it leaves."""
@@ -88,7 +88,7 @@ class _Trial:
 
     def unexpected(self) -> str | None:
         """Why the first attempt did not end as the case expects."""
-        is_success = isinstance(self._result, Success)
+        is_success = isinstance(self._result, Success | Waiting)
         if is_success == (self._case.expect == "success"):
             return None
         if isinstance(self._result, Failure):
@@ -142,7 +142,7 @@ class _Trial:
             )
         return f"a secret of the config stands in {' and in '.join(sorted(self._seen))}" if self._seen else None
 
-    async def _watched(self, backends: Backends, progress: list[Any]) -> Success | Failure:
+    async def _watched(self, backends: Backends, progress: list[Any]) -> Result:
         async with watched(self._action.plugin.loop) as seen:
             result = await self._invoke(backends, progress)
         self._blocked_at = self._blocked_at or seen.blocked_at
@@ -171,7 +171,7 @@ class _Trial:
         self.run(services_of(self._case).backends)
         return [call.service for call in self._harness.records.calls[known:] if call.outcome == "intended"]
 
-    async def _invoke(self, backends: Backends, progress: list[Any]) -> Success | Failure:
+    async def _invoke(self, backends: Backends, progress: list[Any]) -> Result:
         return await self._harness.invoke(
             self._action,
             backends,

@@ -9,7 +9,7 @@ import pytest
 
 from latchflow.runtime.guard import Intent, Prior, ServiceCall
 from latchflow.runtime.guard.grant import Grant, Handle
-from latchflow.runtime.loops import PluginLoop
+from latchflow.runtime.loops import PluginLoop, Waiter
 from latchflow.sdk import EmailAddress, EmailMessage, HttpRequest, HttpResponse, SendResult, ServiceError, Services
 from latchflow.testing import MemoryRecords
 from tests.support.services import NO_SERVICES, grant_of, services_of
@@ -302,7 +302,7 @@ async def test_a_call_from_the_plugins_loop_is_carried_out_and_audited_on_the_ho
     services = world.attempt()
 
     await loop.call(services.email.send, _MAIL)
-    await loop.call(lambda: loop.wait(services.email.send(_MAIL)))
+    await loop.call(lambda: Waiter(loop)(services.email.send(_MAIL)))
     loop.close()
 
     assert set(world.records.threads) == {"MainThread"}
@@ -348,3 +348,16 @@ async def test_a_time_limit_that_strikes_during_the_record_leaves_it_true(at: st
 
     assert records.outcomes == [outcome]
     assert [prior.state for prior in records.effects.values()] == [state]
+
+
+async def test_what_is_called_after_a_wait_is_another_call_however_equal() -> None:
+    world = World()
+    before = grant_of(granted=_EMAIL, declared=_EMAIL, records=world.records)
+    await world.granted(before).email.send(_MAIL)
+
+    for _ in range(2):
+        after = grant_of(granted=_EMAIL, declared=_EMAIL, records=world.records)
+        after.calls_made.update(before.calls_made)
+        await world.granted(after).email.send(_MAIL)
+
+    assert world.sent == ["invocation/email.send/1", "invocation/email.send/2"]
