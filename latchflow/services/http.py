@@ -20,6 +20,7 @@ import httpx2
 
 from latchflow.sdk import HttpRequest, HttpResponse, ServiceError
 from latchflow.services.egress import EgressGuard
+from latchflow.services.handover import OpenError
 from latchflow.services.http_request import checked, is_same_origin, prepared, refuse_host
 
 MAX_REDIRECTS = 5
@@ -79,15 +80,21 @@ class GuardedHttp:
         raise ServiceError("fatal", f"More than {MAX_REDIRECTS} redirects; the last one led to {request.url}.")
 
     async def aclose(self) -> None:
-        """Close the connections of every loop that still runs."""
+        """Close the connections of the running loop."""
         with self._lock:
-            transports = list(self._transports.items())
-            self._transports.clear()
-        for loop, transport in transports:
+            transport = self._transports.pop(asyncio.get_running_loop(), None)
+        if transport is not None:
+            await transport.aclose()
+
+    async def close_all(self) -> None:
+        """Close the connections of every loop that still runs, at the end of the process."""
+        with self._lock:
+            loops = list(self._transports)
+        for loop in loops:
             if loop is asyncio.get_running_loop():
-                await transport.aclose()
+                await self.aclose()
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
+                closing = asyncio.run_coroutine_threadsafe(self.aclose(), loop)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.wrap_future(closing), _CLOSE_SECONDS)
 
@@ -131,7 +138,7 @@ class _Exchange:
         except TimeoutError:
             raise self._failed(f"no complete answer within {seconds:g} s") from None
         except httpx2.DecodingError as error:
-            raise ServiceError("fatal", f"{self._where}: the answer's encoding is broken: {error}") from error
+            raise self._unreadable(f"the answer's encoding is broken: {error}") from error
         except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
             raise ServiceError("validation", f"{self._where}: {error}") from error
         except httpx2.TransportError as error:
@@ -144,12 +151,17 @@ class _Exchange:
         async for chunk in response.aiter_bytes():
             content += chunk
             if len(content) > limit:
-                raise ServiceError("fatal", f"{self._where}: the answer is larger than {limit} bytes.")
+                raise self._unreadable(f"the answer is larger than {limit} bytes.")
         return bytes(content)
 
     async def _trace(self, event: str, _: dict[str, Any]) -> None:
         if event.endswith(".send_request_headers.started"):
             self._is_sent = True
+
+    def _unreadable(self, reason: str) -> ServiceError:
+        """There is an answer, so the request was carried out; but nobody will know how."""
+        kind = ServiceError if self._request.method in _SAFE_METHODS else OpenError
+        return kind("fatal", f"{self._where}: {reason}")
 
     def _failed(self, reason: str) -> ServiceError:
         if not self._is_sent:

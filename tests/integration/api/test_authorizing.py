@@ -175,10 +175,12 @@ async def test_it_is_stored_in_the_system_config(
         plugin_id("@latchflow/plugin-gmail"),
         Jsonb(dict(schema)),
     )
-    async with served(app) as url:
-        async with authorizing(google, "--save", LATCHFLOW_API_URL=url, LATCHFLOW_TOKEN=BOOTSTRAP_TOKEN) as verb:
-            await visit(await verb.consent_page())
-            status, out, error = await verb.end()
+    async with (
+        served(app) as url,
+        authorizing(google, "--save", LATCHFLOW_API_URL=url, LATCHFLOW_TOKEN=BOOTSTRAP_TOKEN) as verb,
+    ):
+        await visit(await verb.consent_page())
+        status, out, error = await verb.end()
 
     assert (status, error) == (0, "")
     assert REFRESH_TOKEN not in out
