@@ -28,6 +28,7 @@ from latchflow.services.egress import EgressGuard
 from latchflow.services.email import SmtpEmail
 from latchflow.services.http import GuardedHttp
 from latchflow.services.mail import Mail
+from latchflow.services.storage import storage_of
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
@@ -71,7 +72,13 @@ async def main() -> None:
             database=database,
             keyring=keyring,
             registry=registry,
-            backends=Backends(email=email, http=http, storage=Absent(), users=Absent(), resources=Absent()),
+            backends=Backends(
+                email=email,
+                http=http,
+                storage=storage_of(settings, database),
+                users=Absent(),
+                resources=Absent(),
+            ),
             evaluator=evaluator,
             worker=str(me),
         )

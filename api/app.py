@@ -15,6 +15,9 @@ from api.parts import chores, open_context
 from api.routers import (
     actions,
     audit,
+    bundle_links,
+    bundle_objects,
+    bundles,
     codec,
     events,
     health,
@@ -24,6 +27,7 @@ from api.routers import (
     pipeline_triggers,
     pipelines,
     plugins,
+    release,
     tokens,
     triggers,
 )
@@ -39,7 +43,11 @@ ROUTERS = (
     events.router,
     history.router,
     audit.router,
+    bundles.router,
+    bundle_objects.router,
+    bundle_links.router,
     tokens.router,
+    release.router,
     hooks.router,
     codec.router,
     health.router,
@@ -73,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
                 allow_headers=["content-type", "x-namespace", "authorization", "authorization-extras"],
             ),
             Middleware(LastNet),
-            Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+            Middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_object_bytes=settings.max_object_bytes),
             Middleware(Authentication),
         ],
     )

@@ -15,7 +15,7 @@ from latchflow.scopes import covers
 from latchflow.store.tokens import TokenState, is_token, look_up_token
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
-PUBLIC_PREFIXES = ("/hooks/", "/callbacks/", "/codec/ui/")
+PUBLIC_PREFIXES = ("/hooks/", "/callbacks/", "/codec/ui/", "/release/")
 
 _CALLER = "latchflow.caller"
 _REFUSALS = {

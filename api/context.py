@@ -9,6 +9,7 @@ from temporalio.client import Client
 from api.bounded_audit import BoundedAudit
 from latchflow.crypto import Keyring
 from latchflow.runtime.registry import Registry
+from latchflow.services.storage import Storage
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from latchflow.temporal.dispatch import Dispatcher
@@ -21,6 +22,7 @@ class Context:
     Attributes:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
         registry: The inbound triggers this process can run.
+        storage: The objects of bundles.
         denials: Where refused calls are recorded.
         rejections: Where deliveries that a trigger refused, or failed to read, are recorded.
     """
@@ -31,6 +33,7 @@ class Context:
     temporal: Client
     dispatcher: Dispatcher
     registry: Registry
+    storage: Storage
     denials: BoundedAudit
     rejections: BoundedAudit
 

@@ -14,6 +14,7 @@ from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
+from latchflow.services.storage import storage_of
 from latchflow.settings import Settings
 from latchflow.store import deployments
 from latchflow.store.database import Database
@@ -77,6 +78,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         temporal=client,
         dispatcher=dispatcher,
         registry=registry,
+        storage=storage_of(settings, database),
         denials=BoundedAudit(database),
         rejections=BoundedAudit(database),
     )
@@ -87,7 +89,9 @@ async def chores(context: Context) -> AsyncIterator[None]:
     """Lead the deployment's chores whenever no other API process does, while the block runs."""
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
     closer = Closer(context.database, context.temporal)
-    task = asyncio.create_task(leader.run(lambda: run_chores(context.database, context.dispatcher, closer)))
+    task = asyncio.create_task(
+        leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.storage))
+    )
     try:
         yield
     finally:

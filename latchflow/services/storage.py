@@ -11,8 +11,10 @@ import structlog
 
 from latchflow.errors import ConflictError, LatchflowError, NotFoundError
 from latchflow.sdk import ReleaseLink, ServiceError, StorageProvider, StoredObject
+from latchflow.services.local_files import LocalFiles
 from latchflow.services.object_paths import check_content_type, check_path
 from latchflow.services.upload import Measured
+from latchflow.settings import Settings
 from latchflow.store import links, uploads
 from latchflow.store.bundle_objects import BundleObject, find_object, store_object
 from latchflow.store.bundles import get_bundle
@@ -248,6 +250,17 @@ class Storage:
         with contextlib.suppress(LatchflowError):
             async with self._database.connection() as connection:
                 await uploads.give_up(connection, held)
+
+
+def storage_of(settings: Settings, database: Database, providers: Providers | None = None) -> Storage:
+    """The storage that the settings describe, for a process with these providers."""
+    return Storage(
+        database,
+        LocalFiles(settings.storage_dir) if settings.storage_dir is not None else None,
+        providers=providers,
+        public_url=settings.public_url,
+        max_object_bytes=settings.max_object_bytes,
+    )
 
 
 async def _from_first(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:

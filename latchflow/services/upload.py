@@ -4,9 +4,13 @@ import hashlib
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
+import structlog
+
 from latchflow.sdk import ServiceError, StorageProvider, StorageUpload
 
 _REPORT_SECONDS = 60.0
+
+log = structlog.get_logger(__name__)
 
 
 class ObjectTooLargeError(ServiceError):
@@ -57,7 +61,8 @@ class Measured:
                 raise self._failure from None
             if isinstance(error, ServiceError):
                 raise
-            raise ServiceError("fatal", f"The storage provider broke: {type(error).__name__}: {error}") from error
+            log.exception("storage_provider_broke", storage_key=key)
+            raise ServiceError("fatal", f"The storage provider broke ({type(error).__name__}).") from error
         if self._failure is not None:
             raise self._failure
         if not self._is_read:

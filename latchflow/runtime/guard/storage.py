@@ -57,17 +57,17 @@ class GuardedStorage:
         bundle = id_of(bundle_id, "bundle")
         asked = self._asked("storage.get", scopes_of("storage:read", requested_scopes), actor_id, bundle)
 
-        async def begin() -> tuple[AsyncIterator[bytes], bytes | None]:
-            chunks = self._backend.get(bundle, path)
-            return chunks, await anext(chunks, None)
+        async def begin() -> tuple[_HostChunks, bytes | None]:
+            chunks = _HostChunks(self._backend.get(bundle, path))
+            return chunks, await chunks.next()
 
-        chunks, first = await self._grant.watch(asked, begin)
+        chunks, chunk = await self._grant.watch(asked, begin)
         try:
-            while first is not None:
-                yield first
-                first = await self._grant.on_host(_next(chunks))
+            while chunk is not None:
+                yield chunk
+                chunk = await self._grant.on_host(chunks.next())
         finally:
-            await self._grant.on_host(_close(chunks))
+            await self._grant.on_host(chunks.close())
 
     async def create_release_link(
         self,
@@ -114,7 +114,24 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
     return await anext(chunks, None)
 
 
-async def _close(chunks: AsyncIterator[bytes]) -> None:
-    close = getattr(chunks, "aclose", None)
-    if close is not None:
-        await close()
+class _HostChunks:
+    """Chunks that are made on the host's loop and asked for from another.
+
+    A call that was cancelled over there may still be ending here, so each waits for the one before.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._turn = asyncio.Lock()
+
+    async def next(self) -> bytes | None:
+        """The next chunk; None at the end."""
+        async with self._turn:
+            return await _next(self._chunks)
+
+    async def close(self) -> None:
+        """Let go of what they come from."""
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            async with self._turn:
+                await close()
