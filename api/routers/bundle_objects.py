@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Request, Response
-
 from starlette.requests import ClientDisconnect
 
 from api.content import content_response
