@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from latchflow.sdk import Logger, Network, ProviderSetup, ServiceError, StorageUpload
 
-from .client import literal_address, open_client
+from .client import address_of, open_client
 from .config import S3Config
 from .failures import as_service_errors
 
@@ -32,7 +32,7 @@ class Bucket:
         self._network = network
         self._logger = logger
         self._stack = stack
-        self._address = literal_address(config.endpoint_url)
+        self._address = address_of(config.endpoint_url)
 
     @classmethod
     async def open(cls, setup: ProviderSetup[S3Config]) -> "Bucket":
@@ -130,6 +130,7 @@ class Bucket:
                 await self._client.abort_multipart_upload(Bucket=self._name, Key=key, UploadId=upload_id)
 
     async def _check_address(self) -> None:
+        # The connection asks again, but not about an address, and it would try a refusal several times.
         if self._address is not None:
             await self._network.resolve(*self._address)
 

@@ -88,11 +88,9 @@ async def open_client(
     return cast("S3Client", await stack.enter_async_context(client))
 
 
-def literal_address(endpoint_url: str | None) -> tuple[str, int] | None:
-    """Host and port of an endpoint that is an address: no resolver is asked about it."""
-    parts = urlsplit(endpoint_url or "")
-    try:
-        ip_address(parts.hostname or "")
-    except ValueError:
+def address_of(endpoint_url: str | None) -> tuple[str, int] | None:
+    """Host and port of the endpoint that was configured."""
+    if endpoint_url is None:
         return None
+    parts = urlsplit(endpoint_url)
     return str(parts.hostname), parts.port or _DEFAULT_PORTS[parts.scheme]

@@ -1,6 +1,8 @@
 """The config of the provider."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
@@ -17,7 +19,7 @@ class S3Config(BaseModel):
     endpoint_url: str | None = Field(
         None,
         max_length=2048,
-        pattern=r"^https?://[^/?#@\s]+(/[^?#@\s]*)?$",
+        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/?#@:\[\]\s]+)(:[0-9]{1,5})?(/[^?#@\s]*)?$",
         description="Of a server that speaks S3. Default: that of AWS for the region.",
     )
     access_key_id: str = Field(min_length=1, max_length=256, json_schema_extra=_SECRET)
@@ -32,3 +34,9 @@ class S3Config(BaseModel):
     force_path_style: bool | None = Field(
         None, description="The bucket stands in the path, not in the host. Default: true with an endpointUrl."
     )
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _has_a_port(cls, value: str | None) -> str | None:
+        _ = urlsplit(value or "").port  # raises what the validator must raise
+        return value
