@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from latchflow.runtime.chunks import OwnedChunks
 from latchflow.runtime.guard.arguments import id_of
 from latchflow.runtime.guard.backends import StorageBackend
 from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle, scopes_of
@@ -57,8 +58,8 @@ class GuardedStorage:
         bundle = id_of(bundle_id, "bundle")
         asked = self._asked("storage.get", scopes_of("storage:read", requested_scopes), actor_id, bundle)
 
-        async def begin() -> tuple[_HostChunks, bytes | None]:
-            chunks = _HostChunks(self._backend.get(bundle, path))
+        async def begin() -> tuple[OwnedChunks, bytes | None]:
+            chunks = OwnedChunks(self._backend.get(bundle, path))
             return chunks, await chunks.next()
 
         chunks, chunk = await self._grant.watch(asked, begin)
@@ -102,36 +103,6 @@ async def _whole(content: bytes) -> AsyncIterator[bytes]:
 
 async def _from_loop(content: AsyncIterable[bytes], loop: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:
     """The chunks that plugin code makes on its own loop."""
-    chunks = aiter(content)
-    while True:
-        chunk = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_next(chunks), loop))
-        if chunk is None:
-            return
+    chunks = OwnedChunks(aiter(content))
+    while (chunk := await chunks.next_on(loop)) is not None:
         yield chunk
-
-
-async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(chunks, None)
-
-
-class _HostChunks:
-    """Chunks that are made on the host's loop and asked for from another.
-
-    A call that was cancelled over there may still be ending here, so each waits for the one before.
-    """
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-        self._turn = asyncio.Lock()
-
-    async def next(self) -> bytes | None:
-        """The next chunk; None at the end."""
-        async with self._turn:
-            return await _next(self._chunks)
-
-    async def close(self) -> None:
-        """Let go of what they come from."""
-        close = getattr(self._chunks, "aclose", None)
-        if close is not None:
-            async with self._turn:
-                await close()
