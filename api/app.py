@@ -19,10 +19,12 @@ from api.routers import (
     bundle_objects,
     bundles,
     codec,
+    config,
     events,
     health,
     history,
     hooks,
+    invitations,
     pipeline_steps,
     pipeline_triggers,
     pipelines,
@@ -30,6 +32,7 @@ from api.routers import (
     release,
     tokens,
     triggers,
+    users,
 )
 from latchflow.settings import Settings
 
@@ -46,7 +49,10 @@ ROUTERS = (
     bundles.router,
     bundle_objects.router,
     bundle_links.router,
+    users.router,
     tokens.router,
+    invitations.router,
+    config.router,
     release.router,
     hooks.router,
     codec.router,

@@ -1,6 +1,6 @@
 """The content of an object as a response."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from urllib.parse import quote
 
@@ -22,26 +22,26 @@ async def content_response(
     etag = f'"{entry.sha256.hex()}"'
     fields = {"ETag": etag, "Accept-Ranges": "none", **_SAFETY, **(headers or {})}
     if if_none_match is not None and _names(if_none_match, etag):
-        await opened.chunks.aclose()
+        await opened.aclose()
         return Response(status_code=304, headers=fields)
     fields |= {
         "Content-Type": entry.content_type,
         "Content-Length": str(entry.size),
         "Content-Disposition": _disposition(entry.path),
     }
-    return _Streamed(opened.chunks, fields)
+    return _Streamed(opened, fields)
 
 
 class _Streamed(StreamingResponse):
     """Lets go of the content also when the receiver leaves before its end."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
-        super().__init__(chunks, headers=headers)
-        self._chunks = chunks
+    def __init__(self, opened: OpenObject, headers: Mapping[str, str]) -> None:
+        super().__init__(opened.chunks(), headers=headers)
+        self._opened = opened
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        async with aclosing(self._chunks):
+        async with aclosing(self._opened):
             await super().__call__(scope, receive, send)
 
 

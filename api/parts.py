@@ -12,9 +12,10 @@ from api.bounded_audit import BoundedAudit
 from api.context import Context
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
+from latchflow.runtime.host_services import check_settings, open_services
 from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
-from latchflow.services.storage import storage_of
+from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store import deployments
 from latchflow.store.database import Database
@@ -35,10 +36,11 @@ async def check_parts(settings: Settings) -> None:
     """Open what the API needs once, before a server does that would answer a fault with a traceback.
 
     Raises:
-        ConfigurationError: The keyring, the bootstrap token or the database cannot be used, or Temporal was never
-            reached at its address.
+        ConfigurationError: The keyring, a mail setting, the bootstrap token or the database cannot be used, or
+            Temporal was never reached at its address.
     """
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
+    check_settings(settings)
     bootstrap_token = settings.bootstrap_token.get_secret_value()
     if bootstrap_token:
         check_bootstrap_token(bootstrap_token)
@@ -68,7 +70,8 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         auto_enable=settings.plugin_auto_enable,
     )
     stack.callback(registry.close)
-    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client))
+    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
+    services = await stack.enter_async_context(open_services(settings, database, keyring, lambda: registry))
     stack.push_async_callback(dispatcher.close)
     await stack.enter_async_context(present(database, me, "api", registry))
     return Context(
@@ -78,7 +81,8 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         temporal=client,
         dispatcher=dispatcher,
         registry=registry,
-        storage=storage_of(settings, database),
+        users=Users(database, services.mail, public_url=settings.public_url),
+        services=services,
         denials=BoundedAudit(database),
         rejections=BoundedAudit(database),
     )
@@ -90,7 +94,7 @@ async def chores(context: Context) -> AsyncIterator[None]:
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
     closer = Closer(context.database, context.temporal)
     task = asyncio.create_task(
-        leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.storage))
+        leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage))
     )
     try:
         yield

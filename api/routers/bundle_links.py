@@ -41,7 +41,7 @@ async def create_link(context: ContextDep, caller: Writer, bundle_id: BundleId, 
     if not context.settings.public_url:
         message = "Links need LATCHFLOW_PUBLIC_URL, the address under which people reach this API. Set it, and restart."
         raise ConflictError(message)
-    link = await context.storage.create_release_link(
+    link = await context.services.storage.create_release_link(
         bundle_id,
         expires_in=timedelta(seconds=body.expires_in_seconds),
         max_downloads=body.max_downloads,

@@ -35,7 +35,7 @@ async def put_object(
     """The body is the content, of any media type. One of the same path is replaced once the new one is complete."""
     content_type = request.headers.get("content-type", "application/octet-stream")
     try:
-        entry, is_replaced = await context.storage.write(
+        entry, is_replaced = await context.services.storage.write(
             bundle_id, path, request.stream(), content_type=content_type, actor=caller.name
         )
     except ClientDisconnect:
@@ -59,7 +59,7 @@ async def get_object(
     if_none_match: Annotated[str | None, Header(description="ETags that the caller has.")] = None,
 ) -> Response:
     """Its content, with the `ETag` of it; always whole."""
-    opened = await context.storage.open(bundle_id, path)
+    opened = await context.services.storage.open(bundle_id, path)
     return await content_response(opened, if_none_match=if_none_match)
 
 

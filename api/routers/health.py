@@ -1,5 +1,6 @@
 """Whether the process lives, whether it can serve, and how the whole deployment is."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -8,6 +9,7 @@ from api.auth import Caller, requires
 from api.context import Context, ContextDep
 from api.routing import admin_router
 from api.schemas.health import PluginHealth, ProcessHealth, Readiness, RuntimeHealth, State
+from api.strain import strain_problems
 from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.store import events, processes
 from latchflow.store.plugins import list_plugins
@@ -56,15 +58,14 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
     if unrouted:
         wait = "step waits" if unrouted == 1 else "steps wait"
         problems.append(f"{unrouted} {wait} for a worker that has their plugin (status UNROUTED).")
-    if not any(process.role == "worker" for process in alive):
-        problems.append("No worker reports: events wait. Start one with `latchflow worker`.")
+    problems += strain_problems(alive, context.settings.dedicated)
     problems += [f"Plugin {row['name']} failed: {row['error']}" for row in plugins if row["status"] == "FAILED"]
     return RuntimeHealth(
         status="degraded" if problems else "ok",
         problems=problems,
         temporal=temporal,
         unstarted_events=unstarted_events,
-        processes=[ProcessHealth.model_validate(process) for process in alive],
+        processes=[ProcessHealth.model_validate({**asdict(process), **process.stats}) for process in alive],
         plugins=[PluginHealth.model_validate(row) for row in plugins],
     )
 

@@ -104,14 +104,14 @@ async def download(context: ContextDep, token: str, request: Request) -> Respons
     """Every call that gets content counts as one download of the link."""
     link = await _open_link(context, token)
     wanted = await _read_download(request)
-    opened = await context.storage.open(link.bundle_id, wanted.path)
+    opened = await context.services.storage.open(link.bundle_id, wanted.path)
     try:
         # After the content has begun to arrive, so that a fault of the storage uses nothing up; before any is sent.
         async with context.database.connection() as connection:
             if not await count_download(connection, link.id):
                 raise _gone(await look_up_link(connection, token))
     except BaseException:
-        await opened.chunks.aclose()
+        await opened.aclose()
         raise
     return await content_response(opened, headers=RELEASE_HEADERS)
 

@@ -20,7 +20,9 @@ _PRODUCT_PREFIX = "@latchflow/"
 log = structlog.get_logger(__name__)
 
 
-async def install(database: Database, home: Path, *, plugins_path: str, auto_enable: bool) -> Registry:
+async def install(
+    database: Database, home: Path, *, plugins_path: str, auto_enable: bool, only: str | None = None
+) -> Registry:
     """Bring the catalog up to date with the folders and load every enabled plugin.
 
     Safe in several processes at once: the first checks a new version, the others find its verdict. A plugin that
@@ -31,6 +33,7 @@ async def install(database: Database, home: Path, *, plugins_path: str, auto_ena
         home: The application root; the plugins of the product in its ``plugins/`` enable themselves.
         plugins_path: More folders (``PLUGINS_PATH``).
         auto_enable: Enable all that is found.
+        only: Load no plugin but the one of this name.
 
     Raises:
         UnavailableError: The database is away.
@@ -52,7 +55,7 @@ async def install(database: Database, home: Path, *, plugins_path: str, auto_ena
                 enabled.append((source, frozenset(granted)))
             if error:
                 log.error("plugin failed", plugin=source.name, error=error)
-    return _load_each(enabled)
+    return _load_each([(source, granted) for source, granted in enabled if only in (None, source.name)])
 
 
 def _load_each(enabled: Sequence[tuple[PluginSource, frozenset[str]]]) -> Registry:

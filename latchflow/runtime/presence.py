@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import latchflow
 from latchflow.errors import UnavailableError
 from latchflow.runtime.registry import Registry
+from latchflow.runtime.strain import STRAIN
 from latchflow.store import processes
 from latchflow.store.database import Database
 
@@ -35,10 +36,20 @@ class ProcessIdentity:
 
 
 @asynccontextmanager
-async def present(database: Database, me: ProcessIdentity, role: str, registry: Registry) -> AsyncIterator[None]:
-    """Be listed while the block runs."""
-    await _report(database, me, role, registry)
-    task = asyncio.create_task(_keep_reporting(database, me, role, registry))
+async def present(
+    database: Database, me: ProcessIdentity, role: str, registry: Registry, *, plugin: str | None = None
+) -> AsyncIterator[None]:
+    """Be listed while the block runs, with what plugins have cost this process.
+
+    Args:
+        database: Where.
+        me: This process.
+        role: ``worker`` or ``api``.
+        registry: What it has loaded.
+        plugin: The one plugin that a dedicated worker is for.
+    """
+    await _report(database, me, role, registry, plugin)
+    task = asyncio.create_task(_keep_reporting(database, me, role, registry, plugin))
     try:
         yield
     finally:
@@ -48,17 +59,26 @@ async def present(database: Database, me: ProcessIdentity, role: str, registry: 
                 await processes.forget(connection, me.id)
 
 
-async def _keep_reporting(database: Database, me: ProcessIdentity, role: str, registry: Registry) -> None:
+async def _keep_reporting(
+    database: Database, me: ProcessIdentity, role: str, registry: Registry, plugin: str | None
+) -> None:
     while True:
         await asyncio.sleep(_REPORT_SECONDS)
         with suppress(UnavailableError):
-            await _report(database, me, role, registry)
+            await _report(database, me, role, registry, plugin)
 
 
-async def _report(database: Database, me: ProcessIdentity, role: str, registry: Registry) -> None:
+async def _report(database: Database, me: ProcessIdentity, role: str, registry: Registry, plugin: str | None) -> None:
+    stats = {**STRAIN.report(), "dedicatedPlugin": plugin}
     async with database.transaction() as connection:
         is_new = await processes.report(
-            connection, process_id=me.id, role=role, host=me.host, pid=me.pid, version=latchflow.__version__
+            connection,
+            process_id=me.id,
+            role=role,
+            host=me.host,
+            pid=me.pid,
+            version=latchflow.__version__,
+            stats=stats,
         )
         if is_new:
             plugins = [(plugin.name, plugin.version, plugin.code_hash) for plugin in registry.plugins.values()]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -30,18 +30,18 @@ class Running(Protocol):
         ...
 
     async def call(self, function: Callable[..., Any], *arguments: Any, deadline: datetime, unknown: bool) -> Any:
-        """Call a coroutine function on the plugin's loop; while it runs, the provider is not put away."""
+        """Call a coroutine function on the plugin's loop."""
         ...
 
 
 class RunningProviders(Protocol):
-    """The providers of this process."""
+    """The providers of this process; one is not put away while the block runs that it was asked for in."""
 
-    async def active(self, kind: str) -> Running | None:
+    def active(self, kind: str) -> AbstractAsyncContextManager[Running | None]:
         """The provider of a kind that is in use."""
         ...
 
-    async def named(self, kind: str, name: str) -> Running | None:
+    def named(self, kind: str, name: str) -> AbstractAsyncContextManager[Running | None]:
         """A provider by its name in records."""
         ...
 
@@ -52,15 +52,17 @@ class StorageProviders:
     def __init__(self, providers: RunningProviders) -> None:
         self._providers = providers
 
-    async def active(self) -> tuple[str, StorageProvider] | None:
+    @asynccontextmanager
+    async def active(self) -> AsyncIterator[tuple[str, StorageProvider] | None]:
         """The one that new objects go to."""
-        running = await self._providers.active("storage")
-        return None if running is None else (running.name, RunningStorage(running))
+        async with self._providers.active("storage") as running:
+            yield None if running is None else (running.name, RunningStorage(running))
 
-    async def get(self, provider_id: str) -> StorageProvider | None:
+    @asynccontextmanager
+    async def named(self, name: str) -> AsyncIterator[StorageProvider | None]:
         """The one of this name."""
-        running = await self._providers.named("storage", provider_id)
-        return None if running is None else RunningStorage(running)
+        async with self._providers.named("storage", name) as running:
+            yield None if running is None else RunningStorage(running)
 
 
 class RunningStorage:

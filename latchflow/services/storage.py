@@ -1,8 +1,7 @@
 """Bundles for plugins and for the API: objects that are streamed, held by whichever provider is active."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -22,7 +21,7 @@ from latchflow.store.database import Connection, Database
 from latchflow.store.uploads import Held
 
 LOCAL = "local"
-"""The id of the folder of `LocalFiles` among the providers."""
+"""The name of the folder of `LocalFiles` among the providers."""
 MAX_LIFE = timedelta(days=366)
 MAX_DOWNLOADS = 1_000_000_000
 _LEFTOVERS_AT_ONCE = 100
@@ -31,39 +30,59 @@ log = structlog.get_logger(__name__)
 
 
 class Providers(Protocol):
-    """The storage providers of this process. An id stands beside every object: it must stay the same for good."""
+    """The storage providers of this process; one stays ready while the block runs that it was asked for in."""
 
-    async def active(self) -> tuple[str, StorageProvider] | None:
-        """The provider that new objects go to, and its id; None when none is configured."""
+    def active(self) -> contextlib.AbstractAsyncContextManager[tuple[str, StorageProvider] | None]:
+        """The provider that new objects go to, and its name, which stays the same; None when none is configured."""
         ...
 
-    async def get(self, provider_id: str) -> StorageProvider | None:
-        """The provider of an id; None when it is not configured here."""
+    def named(self, name: str) -> contextlib.AbstractAsyncContextManager[StorageProvider | None]:
+        """The provider of a name; None when it is not configured here."""
         ...
 
 
 class NoProviders:
     """A deployment without storage providers."""
 
-    async def active(self) -> tuple[str, StorageProvider] | None:
+    @contextlib.asynccontextmanager
+    async def active(self) -> AsyncIterator[tuple[str, StorageProvider] | None]:
         """None."""
-        return None
+        yield None
 
-    async def get(self, provider_id: str) -> StorageProvider | None:
+    @contextlib.asynccontextmanager
+    async def named(self, name: str) -> AsyncIterator[StorageProvider | None]:
         """None."""
-        return None
+        yield None
 
 
-@dataclass(frozen=True, kw_only=True)
 class OpenObject:
-    """An object whose content has begun to arrive.
+    """An object whose content has begun to arrive; close it, also when it was never read.
 
     Attributes:
-        chunks: Close it when it is not read to its end.
+        entry: What is known of it.
     """
 
-    entry: BundleObject
-    chunks: AsyncGenerator[bytes]
+    def __init__(
+        self, entry: BundleObject, first: bytes, rest: AsyncIterator[bytes], stack: contextlib.AsyncExitStack
+    ) -> None:
+        self.entry = entry
+        self._first = first
+        self._rest = rest
+        self._stack = stack
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The content, once."""
+        if self._first:
+            yield self._first
+        async for chunk in self._rest:
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Let go of the content."""
+        close = getattr(self._rest, "aclose", None)
+        if close is not None:
+            await close()
+        await self._stack.aclose()
 
 
 class Storage:
@@ -117,8 +136,20 @@ class Storage:
         check_content_type(content_type)
         async with self._connection() as connection:
             await get_bundle(connection, bundle_id)
-        provider_id, provider = await self._active()
-        held = Held(provider=provider_id, storage_key=f"{bundle_id}/{uuid4()}")
+        async with self._active() as (name, provider):
+            held = Held(provider=name, storage_key=f"{bundle_id}/{uuid4()}")
+            return await self._upload(held, provider, bundle_id, path, chunks, content_type, actor)
+
+    async def _upload(
+        self,
+        held: Held,
+        provider: StorageProvider,
+        bundle_id: UUID,
+        path: str,
+        chunks: AsyncIterable[bytes],
+        content_type: str,
+        actor: str,
+    ) -> tuple[BundleObject, bool]:
         async with self._connection() as connection:
             await uploads.begin(connection, held)
         try:
@@ -143,9 +174,8 @@ class Storage:
 
     async def get(self, bundle_id: UUID, path: str) -> AsyncIterator[bytes]:
         """The content of an object. Raises as `latchflow.sdk.StorageService.get`."""
-        opened = await self.open(bundle_id, path)
-        async with contextlib.aclosing(opened.chunks) as chunks:
-            async for chunk in chunks:
+        async with contextlib.aclosing(await self.open(bundle_id, path)) as opened:
+            async for chunk in opened.chunks():
                 yield chunk
 
     async def open(self, bundle_id: UUID, path: str) -> OpenObject:
@@ -157,17 +187,19 @@ class Storage:
         check_path(path)
         async with self._connection() as connection:
             entry = await find_object(connection, bundle_id, path)
-        chunks = aiter((await self._holder(entry.provider)).get(entry.storage_key))
-        try:
-            first = await anext(chunks, b"")
-        except ServiceError as error:
-            if error.kind != "not_found":
-                raise
-            # The row is the truth; without its content the object is broken, not absent.
-            log.error("content_missing", bundle_id=str(bundle_id), path=path, provider=entry.provider)
-            message = f"The provider {entry.provider} has lost the content of this object. Store it again."
-            raise ServiceError("fatal", message) from error
-        return OpenObject(entry=entry, chunks=_from_first(first, chunks))
+        async with contextlib.AsyncExitStack() as stack:
+            provider = await stack.enter_async_context(self._named(entry.provider))
+            chunks = aiter(provider.get(entry.storage_key))
+            try:
+                first = await anext(chunks, b"")
+            except ServiceError as error:
+                if error.kind != "not_found":
+                    raise
+                # The row is the truth; without its content the object is broken, not absent.
+                log.error("content_missing", bundle_id=str(bundle_id), path=path, provider=entry.provider)
+                message = f"The provider {entry.provider} has lost the content of this object. Store it again."
+                raise ServiceError("fatal", message) from error
+            return OpenObject(entry, first, chunks, stack.pop_all())
 
     async def create_release_link(
         self, bundle_id: UUID, *, expires_in: timedelta, max_downloads: int | None, actor: str, key: str | None = None
@@ -198,7 +230,8 @@ class Storage:
         removed = 0
         for held in claimed:
             try:
-                await (await self._holder(held.provider)).delete(held.storage_key)
+                async with self._named(held.provider) as provider:
+                    await provider.delete(held.storage_key)
             except ServiceError as error:
                 log.warning("content is still to be removed", provider=held.provider, reason=str(error))
                 continue
@@ -207,19 +240,23 @@ class Storage:
             removed += 1
         return removed
 
-    async def _active(self) -> tuple[str, StorageProvider]:
-        active = await self._providers.active()
-        if active is not None:
-            return active
-        return LOCAL, await self._holder(LOCAL)
+    @contextlib.asynccontextmanager
+    async def _active(self) -> AsyncIterator[tuple[str, StorageProvider]]:
+        async with self._providers.active() as active:
+            yield active if active is not None else (LOCAL, self._local_files())
 
-    async def _holder(self, provider_id: str) -> StorageProvider:
-        if provider_id != LOCAL:
-            provider = await self._providers.get(provider_id)
+    @contextlib.asynccontextmanager
+    async def _named(self, name: str) -> AsyncIterator[StorageProvider]:
+        if name == LOCAL:
+            yield self._local_files()
+            return
+        async with self._providers.named(name) as provider:
             if provider is None:
-                message = f"The storage provider {provider_id} is not configured. An admin must configure it again."
+                message = f"The storage provider {name} is not configured. An admin must configure it again."
                 raise ServiceError("retryable", message)
-            return provider
+            yield provider
+
+    def _local_files(self) -> StorageProvider:
         if self._local is None:
             message = (
                 "There is nowhere to keep objects. An operator sets LATCHFLOW_STORAGE_DIR, or an admin configures a "
@@ -261,18 +298,6 @@ def storage_of(settings: Settings, database: Database, providers: Providers | No
         public_url=settings.public_url,
         max_object_bytes=settings.max_object_bytes,
     )
-
-
-async def _from_first(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    try:
-        if first:
-            yield first
-        async for chunk in chunks:
-            yield chunk
-    finally:
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()
 
 
 @contextlib.contextmanager

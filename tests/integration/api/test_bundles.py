@@ -41,7 +41,7 @@ async def remove_leftovers(app: FastAPI, query: Query) -> None:
     """As the chore does, once what is due later is due."""
     query("UPDATE storage_uploads SET remove_after = now()")
     context: Context = app.state.context
-    await context.storage.remove_leftovers()
+    await context.services.storage.remove_leftovers()
 
 
 async def test_a_bundle_is_created_read_changed_listed_and_deleted(client: httpx2.AsyncClient, query: Query) -> None:

@@ -1,7 +1,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -56,11 +56,13 @@ class Running:
     async def call(self, function: Callable[..., Any], *arguments: Any, deadline: datetime, unknown: bool) -> Any:
         return await self.loop.call(function, *arguments)
 
-    async def active(self, kind: str) -> "Running | None":
-        return self if kind == "storage" else None
+    @asynccontextmanager
+    async def active(self, kind: str) -> AsyncIterator["Running | None"]:
+        yield self if kind == "storage" else None
 
-    async def named(self, kind: str, name: str) -> "Running | None":
-        return self if (kind, name) == ("storage", self.name) else None
+    @asynccontextmanager
+    async def named(self, kind: str, name: str) -> AsyncIterator["Running | None"]:
+        yield self if (kind, name) == ("storage", self.name) else None
 
 
 @pytest.fixture
@@ -128,13 +130,14 @@ async def test_what_the_source_raises_is_what_the_caller_gets(running: Running) 
 
 async def test_the_one_in_use_and_the_one_that_holds_an_object_are_found_by_name(running: Running) -> None:
     providers = StorageProviders(running)
-    active = await providers.active()
     await put(running, b"x")
-    held = await providers.get("acme/shelf")
 
-    assert active is not None
-    assert active[0] == "acme/shelf"
-    assert held is not None
-    assert await providers.get("other/shelf") is None
-    await held.delete("a/b")
+    async with providers.active() as active:
+        assert active is not None
+        assert active[0] == "acme/shelf"
+    async with providers.named("other/shelf") as other:
+        assert other is None
+    async with providers.named("acme/shelf") as holder:
+        assert holder is not None
+        await holder.delete("a/b")
     assert running.instance.kept == {}
