@@ -67,12 +67,8 @@ class Invocation:
     @classmethod
     async def open(cls, deployment: Deployment, *, on_unknown: str = "fail") -> "Invocation":
         """The one invocation of a new event."""
-        event_id = await deployment.open_event([Step(action="act", name="act")])
+        event_id = await deployment.open_event([Step(action="act", name="act", on_unknown=on_unknown)])
         (row,) = (await deployment.steps(event_id)).values()
-        if on_unknown != "fail":
-            await deployment.rows(
-                "UPDATE action_versions SET on_unknown = %s WHERE action_id = %s", on_unknown, row["action_id"]
-            )
         return cls(deployment, row["id"])
 
     async def attempt(self) -> Attempt:
