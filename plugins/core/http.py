@@ -71,7 +71,7 @@ def _request(call: ActionCall[HttpRequestConfig], config: HttpRequestConfig) -> 
     if config.idempotency_header is not None:
         if config.idempotency_header.lower() in {name.lower() for name in secret_headers}:
             raise PermanentFailure(
-                f"secretHeaders and idempotencyHeader both set {config.idempotency_header}. Leave it out of the former.",
+                f"secretHeaders and idempotencyHeader both set {config.idempotency_header}. Leave it out of one.",
                 error_type="InvalidPayload",
             )
         headers[config.idempotency_header] = call.idempotency_key
