@@ -30,7 +30,6 @@ from latchflow.runtime.presence import ProcessIdentity, present
 from latchflow.runtime.registry import Registry
 from latchflow.runtime.strain import STRAIN
 from latchflow.runtime.watchdog import guarded
-from latchflow.services.absent import Absent
 from latchflow.services.resources import Resources
 from latchflow.services.users import Users
 from latchflow.settings import Settings
@@ -98,7 +97,7 @@ async def main(plugin: str | None = None) -> int:
             backends=Backends(
                 email=services.mail,
                 http=services.http,
-                storage=Absent(),
+                storage=services.storage,
                 users=Users(database, services.mail, public_url=settings.public_url),
                 resources=Resources(database),
             ),

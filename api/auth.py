@@ -16,7 +16,7 @@ from latchflow.store.tokens import TokenState, is_token, look_up_token
 from latchflow.store.visibility import Limits
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
-PUBLIC_PREFIXES = ("/hooks/", "/callbacks/", "/codec/ui/", "/invitations/")
+PUBLIC_PREFIXES = ("/hooks/", "/callbacks/", "/codec/ui/", "/invitations/", "/release/")
 
 _CALLER = "latchflow.caller"
 _REFUSALS = {

@@ -93,7 +93,9 @@ async def chores(context: Context) -> AsyncIterator[None]:
     """Lead the deployment's chores whenever no other API process does, while the block runs."""
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
     closer = Closer(context.database, context.temporal)
-    task = asyncio.create_task(leader.run(lambda: run_chores(context.database, context.dispatcher, closer)))
+    task = asyncio.create_task(
+        leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage))
+    )
     try:
         yield
     finally:

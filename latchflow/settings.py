@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     codec_ui_key: SecretStr = Field(SecretStr(""), alias="LATCHFLOW_CODEC_UI_KEY")
     """Opens ``/codec/ui/{key}/decode`` for the development Web UI, which cannot send a token."""
 
+    storage_dir: Path | None = Field(None, alias="LATCHFLOW_STORAGE_DIR")
+    """The folder for the objects of bundles while no storage provider is configured; the same for all processes."""
+    max_object_bytes: int = Field(5 * 1024**3, alias="LATCHFLOW_MAX_OBJECT_BYTES", ge=1)
+    """Larger objects are refused while they are uploaded."""
+
     worker_metrics_address: str = Field("127.0.0.1:0", alias="LATCHFLOW_WORKER_METRICS_ADDRESS")
     """Where the worker serves Prometheus metrics; port 0 switches them off."""
     workflow_sandbox: bool = Field(default=False, alias="LATCHFLOW_WORKFLOW_SANDBOX")
@@ -71,7 +76,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("json", alias="LATCHFLOW_LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LATCHFLOW_LOG_LEVEL")
 
-    @field_validator("home", mode="before")
+    @field_validator("home", "storage_dir", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None

@@ -139,6 +139,7 @@ class StackPrograms:
             "TEMPORAL_CONFIG_FILE": os.devnull,
             "LATCHFLOW_TEMPORAL_UI_URL": self.temporal.ui_url,
             "LATCHFLOW_PUBLIC_URL": self.addresses.api_url,
+            "LATCHFLOW_STORAGE_DIR": str(self.data_dir.resolve() / "storage"),
         }
         return environment.application(self._environ, {**shared, **own}, smtp_address=self._smtp_address)
 

@@ -8,6 +8,7 @@ from latchflow.crypto import Keyring
 from latchflow.errors import LatchflowError, UnavailableError
 from latchflow.runtime.providers import Providers
 from latchflow.runtime.registry import Registry
+from latchflow.runtime.storage_providers import StorageProviders
 from latchflow.runtime.system_config import SystemConfig
 from latchflow.sdk import ServiceError
 from latchflow.services.egress import EgressGuard
@@ -15,6 +16,7 @@ from latchflow.services.email import SmtpEmail
 from latchflow.services.http import GuardedHttp
 from latchflow.services.live_egress import LiveEgressGuard
 from latchflow.services.mail import Mail
+from latchflow.services.storage import Storage, storage_of
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 
@@ -27,6 +29,7 @@ class HostServices:
         guard: The egress guard.
         providers: Of the plugins this process has loaded.
         mail: Through the active provider, else by SMTP.
+        storage: With the active provider, else in a folder.
     """
 
     config: SystemConfig
@@ -34,6 +37,7 @@ class HostServices:
     http: GuardedHttp
     providers: Providers
     mail: Mail
+    storage: Storage
 
 
 @asynccontextmanager
@@ -63,7 +67,14 @@ async def open_services(
         stack.push_async_callback(http.aclose)
         providers = Providers(registry, config, http=http, network=guard)
         stack.push_async_callback(providers.aclose)
-        yield HostServices(config=config, guard=guard, http=http, providers=providers, mail=Mail(providers, smtp))
+        yield HostServices(
+            config=config,
+            guard=guard,
+            http=http,
+            providers=providers,
+            mail=Mail(providers, smtp),
+            storage=storage_of(settings, database, StorageProviders(providers)),
+        )
 
 
 def check_settings(settings: Settings) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from latchflow.runtime.chunks import OwnedChunks
 from latchflow.runtime.guard.arguments import actor_of, bytes_of, duration_of, id_of, number_of, scopes_of, text_of
 from latchflow.runtime.guard.backends import StorageBackend
 from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
@@ -61,21 +62,20 @@ class GuardedStorage:
         """The content of an object; audited when it begins."""
         bundle = id_of(bundle_id, "bundle")
         asked = self._asked("storage.get", scopes_of("storage:read", requested_scopes), actor_id, bundle)
-
         name = text_of(path, "The path")
 
-        async def begin() -> tuple[AsyncIterator[bytes], bytes | None]:
-            chunks = self._backend.get(bundle, name)
-            return chunks, await anext(chunks, None)
+        async def begin() -> tuple[OwnedChunks, bytes | None]:
+            chunks = OwnedChunks(self._backend.get(bundle, name))
+            return chunks, await chunks.next()
 
-        chunks, first = await self._grant.watch(asked, begin)
+        chunks, chunk = await self._grant.watch(asked, begin)
         try:
-            while first is not None:
-                yield first
+            while chunk is not None:
+                yield chunk
                 self._grant.require_open()
-                first = await self._grant.on_host(_next(chunks))
+                chunk = await self._grant.on_host(chunks.next())
         finally:
-            await self._grant.on_host(_close(chunks))
+            await self._grant.on_host(chunks.close())
 
     async def create_release_link(
         self,
@@ -113,20 +113,11 @@ async def _whole(content: bytes) -> AsyncIterator[bytes]:
 
 async def _from_loop(content: AsyncIterable[bytes], loop: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:
     """The chunks that plugin code makes on its own loop."""
-    chunks = aiter(content)
-    while True:
-        chunk = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_next(chunks), loop))
-        if chunk is None:
-            return
+    chunks = OwnedChunks(_plain(content))
+    while (chunk := await chunks.next_on(loop)) is not None:
         yield chunk
 
 
-async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
-    chunk = await anext(chunks, None)
-    return None if chunk is None else bytes_of(chunk, "A chunk of the content")
-
-
-async def _close(chunks: AsyncIterator[bytes]) -> None:
-    close = getattr(chunks, "aclose", None)
-    if close is not None:
-        await close()
+async def _plain(content: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in content:
+        yield bytes_of(chunk, "A chunk of the content")
