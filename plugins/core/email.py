@@ -59,7 +59,7 @@ async def email_send(call: ActionCall[EmailSendConfig]) -> dict[str, Any]:
             sender=_address(config.sender) if config.sender is not None else None,
             reply_to=_address(config.reply_to) if config.reply_to is not None else None,
             headers=config.headers or {},
-            attachments=await read_attachments(call.services.storage, config.attachments or ()),
+            attachments=await read_attachments(call.services.storage, config.attachments) if config.attachments else (),
         )
     )
     return {

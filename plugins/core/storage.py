@@ -1,6 +1,6 @@
 """The action ``storage.publish``."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -35,4 +35,4 @@ async def storage_publish(call: ActionCall[StoragePublishConfig]) -> dict[str, A
         expires_in=timedelta(seconds=seconds),
         max_downloads=config.max_downloads,
     )
-    return {"url": link.url, "expiresAt": link.expires_at.isoformat()}
+    return {"url": link.url, "expiresAt": link.expires_at.astimezone(UTC).isoformat()}
