@@ -24,16 +24,14 @@ from latchflow.errors import ConfigurationError, LatchflowError
 from latchflow.names import TASK_QUEUE, plugin_task_queue
 from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
+from latchflow.runtime.host_services import check_settings, open_services
 from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
 from latchflow.runtime.registry import Registry
 from latchflow.runtime.strain import STRAIN
 from latchflow.runtime.watchdog import guarded
-from latchflow.services.absent import Absent
-from latchflow.services.egress import EgressGuard
-from latchflow.services.email import SmtpEmail
-from latchflow.services.http import GuardedHttp
-from latchflow.services.mail import Mail
+from latchflow.services.resources import Resources
+from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
@@ -70,8 +68,7 @@ async def main(plugin: str | None = None) -> int:
     if plugin is not None:
         _check_dedicated(plugin, settings)
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
-    guard = EgressGuard(settings.http_egress_allow)
-    email = Mail(SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard))
+    check_settings(settings)
     home = settings.home or HOME
     me = ProcessIdentity.of_this_process()
     stop = asyncio.Event()
@@ -90,17 +87,23 @@ async def main(plugin: str | None = None) -> int:
         )
         stack.callback(registry.close)
         _check_loaded(plugin, registry)
-        http = GuardedHttp(guard)
-        stack.push_async_callback(http.aclose)
+        services = await stack.enter_async_context(open_services(settings, database, keyring, lambda: registry))
         evaluator = Evaluator()
         stack.push_async_callback(evaluator.aclose)
         actions = ActionActivities(
             database=database,
             keyring=keyring,
             registry=registry,
-            backends=Backends(email=email, http=http, storage=Absent(), users=Absent(), resources=Absent()),
+            backends=Backends(
+                email=services.mail,
+                http=services.http,
+                storage=services.storage,
+                users=Users(database, services.mail, public_url=settings.public_url),
+                resources=Resources(database),
+            ),
             evaluator=evaluator,
             worker=str(me),
+            switched_off=settings.switched_off,
         )
         stack.push_async_callback(actions.close)
         worker = _worker(client, settings, actions, database, plugin)

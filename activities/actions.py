@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -64,12 +65,14 @@ class ActionActivities:
         backends: Backends,
         evaluator: Evaluator,
         worker: str,
+        switched_off: Mapping[tuple[str, str], str] = MappingProxyType({}),
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._registry = registry
         self._backends = backends
         self._worker = worker
+        self._switched_off = switched_off
         self._scope = Scope(database, keyring, evaluator)
         self._recorder = Recorder(database)
 
@@ -101,6 +104,8 @@ class ActionActivities:
             raise ApplicationError(message, type=NOT_HERE, next_retry_delay=policies.ELSEWHERE_DELAY)
         async with beating() as beat:
             variables, fault = await self._variables(task, row, action)
+            if reason := self._switched_off.get((task.step.plugin, task.step.capability_key)):
+                fault = Failure(error_type="SwitchedOff", message=reason, is_retryable=False)
             # Asked once: what ran before may not be skipped because a sibling has ended since.
             if fault is None and row.when is not None and row.attempt_number == 0:
                 is_wanted, fault = await self._is_wanted(row.when, variables)

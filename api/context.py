@@ -8,7 +8,9 @@ from temporalio.client import Client
 
 from api.bounded_audit import BoundedAudit
 from latchflow.crypto import Keyring
+from latchflow.runtime.host_services import HostServices
 from latchflow.runtime.registry import Registry
+from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from latchflow.temporal.dispatch import Dispatcher
@@ -21,6 +23,8 @@ class Context:
     Attributes:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
         registry: The inbound triggers this process can run.
+        users: Invites people, by mail.
+        services: What reaches outside: mail, providers, and what they are configured with.
         denials: Where refused calls are recorded.
         rejections: Where deliveries that a trigger refused, or failed to read, are recorded.
     """
@@ -31,6 +35,8 @@ class Context:
     temporal: Client
     dispatcher: Dispatcher
     registry: Registry
+    users: Users
+    services: HostServices
     denials: BoundedAudit
     rejections: BoundedAudit
 

@@ -12,8 +12,10 @@ from api.bounded_audit import BoundedAudit
 from api.context import Context
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
+from latchflow.runtime.host_services import check_settings, open_services
 from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
+from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store import deployments
 from latchflow.store.database import Database
@@ -34,10 +36,11 @@ async def check_parts(settings: Settings) -> None:
     """Open what the API needs once, before a server does that would answer a fault with a traceback.
 
     Raises:
-        ConfigurationError: The keyring, the bootstrap token or the database cannot be used, or Temporal was never
-            reached at its address.
+        ConfigurationError: The keyring, a mail setting, the bootstrap token or the database cannot be used, or
+            Temporal was never reached at its address.
     """
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
+    check_settings(settings)
     bootstrap_token = settings.bootstrap_token.get_secret_value()
     if bootstrap_token:
         check_bootstrap_token(bootstrap_token)
@@ -68,6 +71,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
     )
     stack.callback(registry.close)
     dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
+    services = await stack.enter_async_context(open_services(settings, database, keyring, lambda: registry))
     stack.push_async_callback(dispatcher.close)
     await stack.enter_async_context(present(database, me, "api", registry))
     return Context(
@@ -77,6 +81,8 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         temporal=client,
         dispatcher=dispatcher,
         registry=registry,
+        users=Users(database, services.mail, public_url=settings.public_url),
+        services=services,
         denials=BoundedAudit(database),
         rejections=BoundedAudit(database),
     )
@@ -87,7 +93,9 @@ async def chores(context: Context) -> AsyncIterator[None]:
     """Lead the deployment's chores whenever no other API process does, while the block runs."""
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
     closer = Closer(context.database, context.temporal)
-    task = asyncio.create_task(leader.run(lambda: run_chores(context.database, context.dispatcher, closer)))
+    task = asyncio.create_task(
+        leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage))
+    )
     try:
         yield
     finally:

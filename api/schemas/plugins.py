@@ -1,7 +1,9 @@
 """Plugins."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
+
+from pydantic import Field
 
 from api.schemas.conventions import Answer, Time
 
@@ -15,6 +17,19 @@ class Capability(Answer):
     display_name: str
     config_schema: dict[str, Any]
     scopes: list[str]
+
+
+class Provider(Answer):
+    """A provider of a plugin."""
+
+    kind: str
+    id: str
+    display_name: str
+    config_schema: dict[str, Any]
+    config_key: Annotated[str, Field(description="Its key in the system config.")]
+    is_configured: bool
+    is_active: Annotated[bool, Field(description="Whether it is the one of its kind that is used.")]
+    problem: Annotated[str | None, Field(description="Why its config cannot be used.")]
 
 
 class Instance(Answer):
@@ -41,5 +56,5 @@ class Plugin(Answer):
     scopes: list[str]
     granted_scopes: list[str]
     capabilities: list[Capability]
-    providers: list[Any]
+    providers: list[Provider]
     instances: list[Instance]

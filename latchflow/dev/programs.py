@@ -138,6 +138,8 @@ class StackPrograms:
             # The SDK would otherwise take the rest of the connection from a profile in the home directory.
             "TEMPORAL_CONFIG_FILE": os.devnull,
             "LATCHFLOW_TEMPORAL_UI_URL": self.temporal.ui_url,
+            "LATCHFLOW_PUBLIC_URL": self.addresses.api_url,
+            "LATCHFLOW_STORAGE_DIR": str(self.data_dir.resolve() / "storage"),
         }
         return environment.application(self._environ, {**shared, **own}, smtp_address=self._smtp_address)
 

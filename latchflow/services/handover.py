@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from latchflow.sdk import ServiceError
+
 
 class Handover(Protocol):
     """One effect, written down by whoever asks for it."""
@@ -14,3 +16,13 @@ class Handover(Protocol):
     async def via(self, provider: str) -> None:
         """Say which provider it is handed to now; this is on record before it happens."""
         ...
+
+
+class UnsettledError(ServiceError):
+    """Nobody knows yet whether the effect has happened, and the next attempt can find out.
+
+    To whoever asked it is ``retryable``; on record the effect stays ``intended``.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("retryable", message)

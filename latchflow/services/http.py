@@ -6,11 +6,12 @@ in an address, proxies from the environment) may reach another's.
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urljoin
 from weakref import WeakKeyDictionary
 
@@ -29,18 +30,27 @@ _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
+class Egress(Protocol):
+    """Says which guard is in force."""
+
+    async def current(self) -> EgressGuard:
+        """The guard of now: the same object as long as nothing changes."""
+        ...
+
+
 class GuardedHttp:
     """Sends requests to addresses that the guard lets through.
 
-    One instance serves a whole process: it keeps a pool of connections per event loop, made when first needed.
+    One instance serves a whole process: it keeps a pool of connections per event loop, made when first needed. When
+    another guard comes into force, no request that begins afterwards uses a connection that the former let through.
 
     Args:
-        guard: Decides where connections may go.
+        egress: Says who decides where connections may go.
         ssl_context: None verifies certificates against the trust store of the system.
     """
 
-    def __init__(self, guard: EgressGuard, *, ssl_context: ssl.SSLContext | None = None) -> None:
-        self._guard = guard
+    def __init__(self, egress: Egress, *, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._egress = egress
         self._ssl_context = ssl_context or ssl.create_default_context()
         self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, _GuardedTransport] = WeakKeyDictionary()
         self._lock = Lock()
@@ -56,15 +66,15 @@ class GuardedHttp:
             ServiceError: As `latchflow.sdk.HttpService.request` says.
         """
         request = checked(request)
-        transport = self._transport()
-        for _ in range(MAX_REDIRECTS + 1):
-            refuse_host(request)
-            exchange = _Exchange(request)
-            response = await exchange.run(transport)
-            location = response.headers.get("location")
-            if request.method not in _SAFE_METHODS or response.status not in _REDIRECTS or location is None:
-                return response
-            request = _redirected(request, location)
+        async with self._transport(await self._egress.current()) as transport:
+            for _ in range(MAX_REDIRECTS + 1):
+                refuse_host(request)
+                exchange = _Exchange(request)
+                response = await exchange.run(transport)
+                location = response.headers.get("location")
+                if request.method not in _SAFE_METHODS or response.status not in _REDIRECTS or location is None:
+                    return response
+                request = _redirected(request, location)
         raise ServiceError("fatal", f"More than {MAX_REDIRECTS} redirects; the last one led to {request.url}.")
 
     async def aclose(self) -> None:
@@ -74,12 +84,22 @@ class GuardedHttp:
         if transport is not None:
             await transport.aclose()
 
-    def _transport(self) -> "_GuardedTransport":
+    @asynccontextmanager
+    async def _transport(self, guard: EgressGuard) -> AsyncIterator["_GuardedTransport"]:
         loop = asyncio.get_running_loop()
         with self._lock:  # plugins call from the loops of several threads
-            if loop not in self._transports:
-                self._transports[loop] = _GuardedTransport(self._guard, self._ssl_context)
-            return self._transports[loop]
+            transport = former = self._transports.get(loop)
+            if transport is None or transport.guard is not guard:
+                transport = self._transports[loop] = _GuardedTransport(guard, self._ssl_context)
+        transport.users += 1
+        try:
+            if former is not None and former is not transport:
+                await former.retire()
+            yield transport
+        finally:
+            transport.users -= 1
+            if transport.is_retired:
+                await transport.retire()
 
 
 class _Exchange:
@@ -145,10 +165,18 @@ def _redirected(request: HttpRequest, location: str) -> HttpRequest:
 
 
 class _GuardedTransport(httpx2.AsyncHTTPTransport):
-    """The library's transport over a pool whose connections go through the guard."""
+    """The library's transport over a pool whose connections go through the guard; belongs to one loop.
+
+    Attributes:
+        users: Requests that are using it.
+        is_retired: Another one has taken its place.
+    """
 
     def __init__(self, guard: EgressGuard, ssl_context: ssl.SSLContext) -> None:
         super().__init__(verify=ssl_context, trust_env=False)
+        self.guard = guard
+        self.users = 0
+        self.is_retired = False
         # The transport takes no network backend, so its pool, empty until now, is replaced.
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=ssl_context,
@@ -157,6 +185,12 @@ class _GuardedTransport(httpx2.AsyncHTTPTransport):
             keepalive_expiry=5,
             network_backend=_GuardedBackend(guard),
         )
+
+    async def retire(self) -> None:
+        """Close it once nobody uses it any more."""
+        self.is_retired = True
+        if self.users == 0:
+            await self.aclose()
 
 
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):

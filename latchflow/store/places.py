@@ -36,3 +36,8 @@ def invocation_pending(invocation_id: UUID) -> str:
 def effect_result(invocation_id: UUID, service: str, ordinal: int) -> str:
     """``effects.result_sealed``."""
     return f"effects/{invocation_id}/{service}/{ordinal}/result"
+
+
+def system_config(key: str) -> str:
+    """``system_config.value_sealed``."""
+    return f"system_config/{key}/value"

@@ -54,6 +54,15 @@ async def _complete(connection: Connection, rows: list[dict[str, Any]]) -> None:
         by_id[capability.pop("plugin_id")]["capabilities"].append(capability)
     cursor = await connection.execute(
         """
+        SELECT plugin_id, kind, id, display_name, config_schema FROM providers
+        WHERE plugin_id = ANY(%s) AND is_present ORDER BY kind, id
+        """,
+        (list(by_id),),
+    )
+    for provider in await cursor.fetchall():
+        by_id[provider.pop("plugin_id")]["providers"].append(provider)
+    cursor = await connection.execute(
+        """
         SELECT i.plugin_id, i.process_id, p.role, p.identity, i.version, i.code_hash, p.started_at, p.seen_at
         FROM plugin_instances i JOIN processes p ON p.id = i.process_id
         WHERE i.plugin_id = ANY(%s) AND p.seen_at > now() - make_interval(secs => %s) ORDER BY p.started_at, p.id

@@ -23,7 +23,7 @@ from latchflow.sdk import (
     UserPage,
 )
 from latchflow.sdk.users import Role
-from latchflow.services.email_message import build, recipients
+from latchflow.services.email_message import build, check, message_id, recipients
 from latchflow.services.http_request import checked
 
 _SENDER = EmailAddress(address="latchflow@example.org")
@@ -37,7 +37,8 @@ class Outbox:
 
     async def send(self, message: EmailMessage, *, effect: Handle, deadline: datetime) -> SendResult:
         """Keep the mail, once it could have been sent."""
-        built = build(message, message.sender or _SENDER, effect.key)
+        check(message)
+        built = build(message, message.sender or _SENDER, message_id(message, effect.key))
         await effect.via("outbox")
         self.sent.append(message)
         return SendResult(provider_message_id=built["Message-ID"], accepted_recipients=recipients(message))
@@ -124,6 +125,12 @@ class People:
             raise ServiceError("validation", f"{email!r} is no address.")
         user = User(id=uuid4(), email=email, role=role, status="INVITED")
         return self.users.setdefault(email.lower(), user)
+
+    async def find_invited(
+        self, email: str, *, idempotency_key: str, via: str | None, deadline: datetime
+    ) -> User | None:
+        """The user, if there is one by now."""
+        return self.users.get(email.lower())
 
     async def get(self, user_id: UUID) -> User:
         """One user."""

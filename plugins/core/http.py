@@ -36,7 +36,9 @@ class HttpRequestConfig(ActionConfig):
     idempotency_header: HeaderName | None = Field(
         None, description="Header that carries the invocation's idempotency key, for a receiver that deduplicates."
     )
-    timeout_seconds: int | None = Field(None, ge=1, le=115)
+    timeout_seconds: int | None = Field(
+        None, ge=1, le=115, description="Of the whole exchange. Default: what is left of the attempt."
+    )
     allowed_hosts: list[str] | None = Field(
         None, description="Hosts that the request and its redirects may go to; *.example.com for all below a domain."
     )

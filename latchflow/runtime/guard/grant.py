@@ -5,16 +5,19 @@ import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from latchflow.runtime.guard.records import EffectState, Intent, Prior, Records, ServiceCall
 from latchflow.sdk import ServiceError
+from latchflow.services.handover import UnsettledError
 
 T = TypeVar("T")
 
 MAX_RESULT_BYTES = 4 * 1024 * 1024
 """A larger answer is not kept for the next attempt."""
+
+_MARGIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,21 @@ class Grant:
     calls_made: Counter[str] = field(default_factory=Counter)
     _unfinished: dict[tuple[str, str], int] = field(default_factory=dict)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def require_open(self) -> None:
+        """Check that the attempt goes on.
+
+        Raises:
+            ServiceError: ``denied``: it is over.
+        """
+        if self._over.is_set():
+            raise ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
+
+    @property
+    def cutoff(self) -> datetime:
+        """When a call to the outside must have come back: before the attempt ends, so that it is known how it went."""
+        left = self.deadline - datetime.now(UTC)
+        return self.deadline - min(_MARGIN, max(left, timedelta()) / 10)
 
     def end(self) -> None:
         """The attempt is over: a thread that outlives it can call no service any more."""
@@ -213,7 +231,7 @@ class Grant:
             raise ServiceError("fatal", message)
         if prior.state == "done":
             return _Known(self._stored(prior, intent, effect))
-        if prior.state == "intended" and not (effect.is_repeatable or self.resends_unknown):
+        if prior.state == "intended" and not effect.is_repeatable:
             found = await self._find(prior, intent, call, effect)
             if found is not None:
                 await self._finish(intent, call, "ok", "done", effect.result.dump_json(found))
@@ -233,6 +251,8 @@ class Grant:
                 raise ServiceError("outcome_unknown", message)
             return await effect.find(intent.key, prior.via)
         except ServiceError as error:
+            if error.kind == "outcome_unknown" and self.resends_unknown:
+                return None  # nobody can say, and the definition wants it done again then
             await self._finish(intent, call, error.kind, "intended", None)
             raise
 
@@ -242,15 +262,18 @@ class Grant:
         try:
             result = await work(Handle(intent, self.records))
         except ServiceError as error:
-            state: EffectState = "intended" if error.kind == "outcome_unknown" else "failed"
-            await self._finish(intent, call, error.kind, state, None)
+            is_open = error.kind == "outcome_unknown" or isinstance(error, UnsettledError)
+            outcome = "outcome_unknown" if is_open else error.kind
+            await self._finish(intent, call, outcome, "intended" if is_open else "failed", None)
+            if is_open and self.resends_unknown:
+                raise UnsettledError(f"{error} The definition says to do it again.") from error
             raise
         except BaseException:
             # Cancelled, or a fault of core's own, in the middle: nobody knows.
             await self._finish(intent, call, "outcome_unknown", "intended", None)
             raise
         dumped = effect.result.dump_json(result)
-        state = "failed" if effect.is_failure(result) else "done"
+        state: EffectState = "failed" if effect.is_failure(result) else "done"
         await self._finish(intent, call, "ok", state, dumped if len(dumped) <= MAX_RESULT_BYTES else None)
         return result
 
@@ -261,8 +284,7 @@ class Grant:
         await asyncio.shield(asyncio.ensure_future(self.records.finish(intent, ended, state, result)))
 
     def _check(self, asked: Asked) -> None:
-        if self._over.is_set():
-            raise ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
+        self.require_open()
         missing = [scope for scope in asked.scopes if scope not in self._granted]
         if missing:
             message = (
@@ -289,8 +311,3 @@ class Grant:
 @dataclass(frozen=True)
 class _Known(Generic[T]):
     value: T
-
-
-def scopes_of(needed: str, requested: Sequence[str]) -> tuple[str, ...]:
-    """What a call must hold: the scope of its method, and whatever the plugin asks for beside it."""
-    return (needed, *(scope for scope in requested if scope != needed))

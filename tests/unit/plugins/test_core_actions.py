@@ -179,7 +179,8 @@ async def test_a_payload_that_does_not_fit_is_a_permanent_failure_naming_the_fie
 @pytest.mark.parametrize(
     ("key", "config"),
     [
-        ("email.send", {**MAIL, "attachments": []}),
+        ("email.send", {**MAIL, "attachments": [{"path": "a"}]}),
+        ("email.send", {**MAIL, "attachments": [{"bundleId": "6a0f0d4e-0000-4000-8000-000000000001"}]}),
         ("email.send", {**MAIL, "to": ["nobody"]}),
         ("email.send", {**MAIL, "to": "a@b.c"}),
         ("email.send", {**MAIL, "headers": {"X A": "b"}}),

@@ -4,6 +4,7 @@ import email
 import email.policy
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from email.message import EmailMessage as MimeMessage
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from latchflow.errors import ConfigurationError
 from latchflow.sdk import EmailAddress, EmailMessage, ServiceError
 from latchflow.services.egress import EgressGuard
 from latchflow.services.email import SmtpEmail
+from latchflow.services.email_message import message_id
 from tests.unit.services.servers import tls_pair, unused_port
 
 GUARD = EgressGuard("127.0.0.1,localhost")
@@ -126,8 +128,17 @@ async def test_the_message_id_follows_from_the_idempotency_key(port: int) -> Non
 
     ids = [(await smtp.send(mail, idempotency_key=key)).provider_message_id for key in ("a", "a", "b")]
 
+    own = await smtp.send(replace(mail, sender=EmailAddress(address="me@example.net")), idempotency_key="a")
+
     assert ids[0] == ids[1] != ids[2]
-    assert ids[0].endswith("@example.org>")
+    assert own.provider_message_id.endswith("@example.net>")
+
+
+def test_the_message_id_follows_from_nothing_that_an_operator_may_change() -> None:
+    mail = EmailMessage(to=[ADA], subject="s")
+
+    assert message_id(mail, "a") == message_id(replace(mail, subject="another"), "a")
+    assert message_id(mail, "a").endswith("@latchflow.internal>")
 
 
 async def test_user_and_password_are_percent_decoded(port: int, mailbox: Mailbox) -> None:
