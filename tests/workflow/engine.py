@@ -175,7 +175,6 @@ class Engine:
         poller = PollerBehaviorSimpleMaximum(2)
         worker = Worker(
             self.client,
-            task_queue=TASK_QUEUE,
             activities=[
                 self.activities(kind, registry).execute_action,
                 EventActivities(self.deployment.database).close_event,
@@ -185,7 +184,7 @@ class Engine:
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
             max_heartbeat_throttle_interval=BEAT,
             default_heartbeat_throttle_interval=BEAT,
-            **{"workflows": [TriggerEventWorkflow], **options},
+            **{"task_queue": TASK_QUEUE, "workflows": [TriggerEventWorkflow], **options},
         )
         async with worker:
             yield worker
