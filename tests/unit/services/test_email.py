@@ -336,7 +336,7 @@ async def test_an_attachment_that_cannot_be_sent_is_refused_before_anything_is(
 async def test_a_login_goes_over_starttls(tmp_path: Path) -> None:
     server_side, client_side = tls_pair(tmp_path, "localhost")
     mailbox = Mailbox()
-    options = {"tls_context": server_side, "require_starttls": True, "auth_required": True}
+    options: dict[str, Any] = {"tls_context": server_side, "require_starttls": True, "auth_required": True}
     async with mail_server(mailbox, **options) as port:
         url = f"smtp+starttls://me:p%40ss%2Fword@localhost:{port}"
         smtp = SmtpEmail(url, "a@b.c", GUARD, ssl_context=client_side)
