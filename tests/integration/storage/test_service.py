@@ -96,9 +96,9 @@ class World:
 
     async def call(self, key: str, config: Mapping[str, Any], *, scopes: tuple[str, ...] = SCOPES) -> Any:
         """Run an action behind the real guard."""
-        backends: Any = replace(
-            NO_SERVICES, storage=self.storage, resources=Resources(self.deployment.database), email=self
-        )
+        outbox: Any = self
+        resources = Resources(self.deployment.database)
+        backends = replace(NO_SERVICES, storage=self.storage, resources=resources, email=outbox)
         action: Any = ACTIONS[key]
         some_id = UUID(int=1)
         return await action.action(
