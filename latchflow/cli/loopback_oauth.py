@@ -1,4 +1,4 @@
-"""The authorization code flow for programs on a person's machine (RFC 8252, with PKCE): the browser, and back here."""
+"""OAuth for programs on a person's machine (RFC 8252, with PKCE): out to the browser, and back here."""
 
 import base64
 import hashlib

@@ -31,7 +31,7 @@ def authorize(
     send_only: Annotated[
         bool, typer.Option("--send-only", help="Ask only to send; what became of a mail can then not be looked up.")
     ] = False,
-    has_browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the consent page.")] = True,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the consent page's address.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where the browser comes back to; 0: a free one.")] = 0,
     timeout: Annotated[float, typer.Option(min=1, max=3600, help="Seconds to wait for the consent.")] = 300,
     auth_url: Annotated[str, typer.Option(help="The consent page.")] = "https://accounts.google.com/o/oauth2/v2/auth",
@@ -56,7 +56,7 @@ def authorize(
     def show(address: str) -> None:
         sys.stderr.write(f"Open this address in a browser, as the owner of the mailbox:\n{address}\n")
         sys.stderr.flush()
-        if has_browser:
+        if not no_browser:
             typer.launch(address)
 
     token = refresh_token(client, show=show, port=port, timeout_seconds=timeout)
