@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from latchflow.masking import Masker, readable
+from latchflow.masking import Masker, printable
 from latchflow.runtime.configs import ConfigError
+from latchflow.runtime.guard.arguments import duration_of
 from latchflow.runtime.threads import UNCARRIED
-from latchflow.sdk import ActionResult, Pending, PermanentFailure, Retry, ServiceError
+from latchflow.sdk import ActionResult, Pending, PermanentFailure, Retry, ServiceError, ServiceErrorKind
 
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 MAX_STATE_BYTES = 256 * 1024
@@ -76,16 +77,20 @@ def result_of(answer: Any, masker: Masker, *, can_resume: bool) -> Result:
 
 
 def failure_of(error: BaseException, masker: Masker) -> Failure:
-    """What something raised means."""
-    return shown(_raised(error), masker)
+    """What something raised means; never raises, whatever the plugin's object does when it is read."""
+    try:
+        return shown(_raised(error), masker)
+    except Exception:
+        message = "The action raised something that cannot be read: its attributes raise in their turn."
+        return Failure(error_type="Unreadable", message=message, is_retryable=True)
 
 
 def shown(failure: Failure, masker: Masker) -> Failure:
     """The failure as people may read it and every store can hold it."""
     return replace(
         failure,
-        error_type=readable(masker.text(failure.error_type))[:_MAX_ERROR_TYPE],
-        message=readable(masker.text(failure.message))[:_MAX_MESSAGE],
+        error_type=printable(masker.text(failure.error_type))[:_MAX_ERROR_TYPE],
+        message=printable(masker.text(failure.message))[:_MAX_MESSAGE],
     )
 
 
@@ -134,13 +139,14 @@ def _raised(error: BaseException) -> Failure:
     if isinstance(error, PermanentFailure):
         return _permanent(_text(error.error_type), _text(error.reason))
     if isinstance(error, ServiceError):
+        plain = ServiceError(cast("ServiceErrorKind", _text(error.kind)), _text(error))
         return Failure(
-            error_type=error.kind,
-            message=_text(error),
-            is_retryable=error.is_retryable,
-            retry_after=error.retry_after,
+            error_type=plain.kind,
+            message=str(plain),
+            is_retryable=plain.is_retryable,
+            retry_after=duration_of(error.retry_after, "retry_after") if _is_duration(error.retry_after) else None,
         )
-    return Failure(error_type=type(error).__name__, message=_text(error), is_retryable=True)
+    return Failure(error_type=_text(type(error).__name__), message=_text(error), is_retryable=True)
 
 
 def _no_resume() -> Failure:
@@ -156,14 +162,19 @@ def _permanent(error_type: str, message: str) -> Failure:
 
 
 def _retry(reason: object, after: object) -> Failure:
-    if after is not None and not isinstance(after, timedelta):
+    if after is not None and not _is_duration(after):
         message = f"A retry was asked for after {_text(after)!r}, which is no timedelta. Correct the plugin."
         return Failure(error_type="InvalidRetry", message=message, is_retryable=True)
-    return Failure(error_type="Retry", message=_text(reason), is_retryable=True, retry_after=after)
+    wait = None if after is None else duration_of(after, "after")
+    return Failure(error_type="Retry", message=_text(reason), is_retryable=True, retry_after=wait)
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, timedelta)
 
 
 def _text(value: object) -> str:
     try:
-        return str(value)
-    except Exception as error:  # __str__ is the plugin's code too
+        return str.__str__(str(value))  # which may be a subclass that answers for itself
+    except BaseException as error:  # __str__ is the plugin's code too
         return f"({type(value).__name__} without a text: its __str__ raised {type(error).__name__})"

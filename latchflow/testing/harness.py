@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class Harness:
                     action,
                     backends or self.services.backends,
                     config=whole,
-                    payload=payload or {},
+                    payload=deepcopy(dict(payload or {})),
                     is_payload_from_input=is_payload_from_input,
                     invocation_id=invocation_id or uuid4(),
                     timeout_seconds=timeout_seconds,
@@ -144,7 +145,7 @@ class Harness:
         Raises:
             InvalidInputError: It does not satisfy the schema.
         """
-        whole = dict(config or {})
+        whole = deepcopy(dict(config or {}))  # fresh for each attempt, as a worker opens it
         check_config(loaded.schema, whole)
         variables = {"event": {"context": context}}
         return {

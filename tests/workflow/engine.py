@@ -151,6 +151,7 @@ class Engine:
         self.deployment = deployment
         self.client = client
         self.actions = Actions()
+        self.backends = NO_SERVICES
         self.evaluator = InProcess()
         self.dispatcher = Dispatcher(deployment.database, deployment.keyring, WorkflowStarter(client))
         self.closer = Closer(deployment.database, client)
@@ -161,7 +162,7 @@ class Engine:
             database=self.deployment.database,
             keyring=self.deployment.keyring,
             registry=registry or self.actions.registry,
-            backends=NO_SERVICES,
+            backends=self.backends,
             evaluator=self.evaluator,
             worker="worker@test",
         )
