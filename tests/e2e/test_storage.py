@@ -15,14 +15,14 @@ def core_action(stack: Stack, key: str, config: dict[str, Any]) -> str:
     return identifier
 
 
-def mail_to(stack: Stack, address: str) -> dict[str, Any]:
+def mail_to(stack: Stack, address: str) -> str:
+    """The mail as it came, once it has."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        items = httpx2.get(f"{stack.ready['smtpSinkUrl']}/messages", trust_env=False).json()["items"]
-        for item in items:
-            if address in str(item):
-                found: dict[str, Any] = item
-                return found
+        messages = f"{stack.ready['smtpSinkUrl']}/messages"
+        for item in httpx2.get(messages, trust_env=False).json()["items"]:
+            if address in item["rcptTo"]:
+                return httpx2.get(f"{messages}/{item['id']}/raw", trust_env=False).text
         time.sleep(0.1)
     raise AssertionError(f"no mail to {address}")
 
@@ -56,7 +56,9 @@ def test_a_pipeline_publishes_a_link_mails_it_with_a_file_and_closes_the_bundle(
     assert event["status"] == "SUCCEEDED", event
     url = event["runs"][0]["invocations"][0]["output"]["url"]
     assert url.startswith(f"{stack.ready['apiUrl']}/release/lfk_")
-    assert "report.txt" in str(mail_to(stack, "storage@example.org"))
+    mail_text = mail_to(stack, "storage@example.org")
+    assert 'filename="report.txt"' in mail_text
+    assert url in mail_text.replace("=\n", "")
     seen = httpx2.get(url, trust_env=False).json()
     assert [entry["path"] for entry in seen["objects"]["items"]] == ["2026/report.txt"]
     assert httpx2.post(url, data={"path": "2026/report.txt"}, trust_env=False).content == content

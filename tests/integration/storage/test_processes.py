@@ -15,26 +15,28 @@ from latchflow.key_material import new_encryption_key
 from latchflow.services.storage import storage_of
 from latchflow.settings import Settings
 from tests.support.api import BOOTSTRAP_TOKEN
-from tests.support.api_process import ApiProcess
+from tests.support.api_process import ROOT, ApiProcess
 from tests.support.execution import Deployment
 from tests.support.memory import peak, reset_peak
 from tests.support.postgres import TestDatabase
+from tests.support.s3_server import BUCKET, S3Server
 
 MIB = 1024 * 1024
 
 
 class Start(Protocol):
-    def __call__(self) -> ApiProcess: ...
+    def __call__(self, home: Path | None = None, **environment: str) -> ApiProcess: ...
 
 
 @pytest.fixture
 def start(database: TestDatabase, tmp_path: Path) -> Iterator[Start]:
-    """Starts another API process of one deployment."""
+    """Starts another API process of one deployment, without plugins if it gets no home with some."""
     key = new_encryption_key()
     running: list[ApiProcess] = []
 
-    def another() -> ApiProcess:
-        api = ApiProcess(database, tmp_path, key, LATCHFLOW_STORAGE_DIR=str(tmp_path / "storage"))
+    def another(home: Path | None = None, **environment: str) -> ApiProcess:
+        folder = str(tmp_path / "storage")
+        api = ApiProcess(database, home or tmp_path, key, LATCHFLOW_STORAGE_DIR=folder, **environment)
         running.append(api)
         return api
 
@@ -134,14 +136,42 @@ def measure(api: ApiProcess, size: int) -> tuple[int, int]:
     return before, peak(api.pid)
 
 
+async def start_with_s3(start: Start, s3_server: S3Server) -> ApiProcess:
+    """An API whose objects go to S3, because the environment configures the provider."""
+    async with s3_server.client() as client:
+        await client.create_bucket(Bucket=BUCKET)
+    return start(
+        ROOT,
+        HTTP_EGRESS_ALLOW=f"127.0.0.1:{s3_server.port}",
+        S3_BUCKET=BUCKET,
+        S3_ENDPOINT_URL=s3_server.url,
+        S3_ACCESS_KEY_ID=s3_server.config["accessKeyId"],
+        S3_SECRET_ACCESS_KEY=s3_server.config["secretAccessKey"],
+    )
+
+
 def test_an_object_of_64_mib_takes_little_memory(start: Start) -> None:
     before, highest = measure(start(), 64 * MIB)
 
     assert highest - before < 24 * MIB, f"{(highest - before) / MIB:.1f} MiB"
 
 
+async def test_an_object_of_64_mib_in_s3_takes_little_memory(start: Start, s3_server: S3Server, tmp_path: Path) -> None:
+    before, highest = measure(await start_with_s3(start, s3_server), 64 * MIB)
+
+    assert highest - before < 48 * MIB, f"{(highest - before) / MIB:.1f} MiB"
+    assert not (tmp_path / "storage").exists()
+
+
 @pytest.mark.long
 def test_an_object_of_1_gib_takes_at_most_64_mib_of_memory(start: Start) -> None:
     before, highest = measure(start(), 1024 * MIB)
+
+    assert highest - before <= 64 * MIB, f"{(highest - before) / MIB:.1f} MiB"
+
+
+@pytest.mark.long
+async def test_an_object_of_1_gib_in_s3_takes_at_most_64_mib_of_memory(start: Start, s3_server: S3Server) -> None:
+    before, highest = measure(await start_with_s3(start, s3_server), 1024 * MIB)
 
     assert highest - before <= 64 * MIB, f"{(highest - before) / MIB:.1f} MiB"
