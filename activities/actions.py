@@ -97,6 +97,7 @@ class ActionActivities:
         row = await self._load(task)
         if row.ended_at is not None:
             return endings.settled(row, self._keyring)
+        endings.go_on_waiting(row)
         action = self._registry.actions.get((task.step.plugin, task.step.capability_key))
         if action is None:
             await self._not_here(task)

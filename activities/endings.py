@@ -21,6 +21,9 @@ INLINE_BYTES = 32 * 1024
 
 LONGEST_RETRY = timedelta(hours=24)
 
+CLOCKS_MAY_DIFFER = timedelta(seconds=2)
+"""Those of two workers: nobody is turned down for being early by less."""
+
 
 def ending_of_success(success: Success, row: Task, keyring: Keyring, progress: Any) -> Ending:
     """The ending of an attempt that returned."""
@@ -122,10 +125,22 @@ def retry_delay(failure: Failure, step: PlannedStep, claimed: Claimed) -> timede
 def wait(ending: Ending) -> NoReturn:
     """Tell Temporal that the invocation waits: its server keeps the time, and no worker."""
     assert ending.next_attempt_at is not None  # noqa: S101 - who waits has it
+    _wait_until(ending.next_attempt_at)
+
+
+def go_on_waiting(row: Task) -> None:
+    """Turn an attempt down that comes too early: a worker died between recording a wait and telling Temporal of it."""
+    if row.status is InvocationStatus.WAITING and row.next_attempt_at is not None:
+        left = row.next_attempt_at - datetime.now(UTC)
+        if left > CLOCKS_MAY_DIFFER:
+            _wait_until(row.next_attempt_at)
+
+
+def _wait_until(moment: datetime) -> NoReturn:
     raise ApplicationError(
-        f"Waits until {ending.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC.",
+        f"Waits until {moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC.",
         type=PENDING,
-        next_retry_delay=max(plan.SHORTEST_WAIT, ending.next_attempt_at - datetime.now(UTC)),
+        next_retry_delay=max(plan.SHORTEST_WAIT, moment - datetime.now(UTC)),
         category=ApplicationErrorCategory.BENIGN,
     )
 

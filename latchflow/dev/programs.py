@@ -80,7 +80,7 @@ class StackPrograms:
         self.temporal = TemporalServer(options.data_dir, ports.temporal, ports.temporal_ui, codec_endpoint, inherited)
         count = options.processes
         self.worker_names = ["worker"] if count == 1 else [f"worker-{number}" for number in range(1, count + 1)]
-        self.dedicated_names = {plugin: f"worker-{_slug(plugin)}" for plugin in options.dedicated}
+        self.dedicated_names = {plugin: f"worker-plugin-{_slug(plugin)}" for plugin in options.dedicated}
         workers = [*self.worker_names, *self.dedicated_names.values()]
         self.stop_order = [workers, ["api"], ["temporal"], ["postgres"]]
         self.addresses = StackAddresses(

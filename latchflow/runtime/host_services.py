@@ -64,7 +64,7 @@ async def open_services(
 
     async with AsyncExitStack() as stack:
         http = GuardedHttp(guard)
-        stack.push_async_callback(http.aclose)
+        stack.push_async_callback(http.close_all)
         providers = Providers(registry, config, http=http, network=guard)
         stack.push_async_callback(providers.aclose)
         yield HostServices(

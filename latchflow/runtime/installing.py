@@ -33,7 +33,7 @@ async def install(
         home: The application root; the plugins of the product in its ``plugins/`` enable themselves.
         plugins_path: More folders (``PLUGINS_PATH``).
         auto_enable: Enable all that is found.
-        only: Load no plugin but the one of this name.
+        only: Load no plugin but the one of this name, and those that bring providers, which services need.
 
     Raises:
         UnavailableError: The database is away.
@@ -55,7 +55,10 @@ async def install(
                 enabled.append((source, frozenset(granted)))
             if error:
                 log.error("plugin failed", plugin=source.name, error=error)
-    return _load_each([(source, granted) for source, granted in enabled if only in (None, source.name)])
+        if only is not None:
+            wanted = {only, *await plugin_catalog.names_with_providers(connection)}
+            enabled = [(source, granted) for source, granted in enabled if source.name in wanted]
+    return _load_each(enabled)
 
 
 def _load_each(enabled: Sequence[tuple[PluginSource, frozenset[str]]]) -> Registry:

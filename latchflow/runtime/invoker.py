@@ -8,8 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from latchflow.config_schemas import secret_strings
-from latchflow.masking import Masker
+from latchflow.masking import Masker, strings_in
 from latchflow.runtime.answers import Failure, NoResumeError, Result, Success, Waiting, failure_of, result_of, shown
 from latchflow.runtime.configs import config_of, secrets_of
 from latchflow.runtime.loops import PluginBlockedError, PluginClosedError, Waiter, is_being_cancelled
@@ -55,7 +54,8 @@ async def invoke(action: LoadedAction, call: Call) -> Result:
 
     All that is the plugin's runs there: its function, the validators of its config's model, the texts of its errors.
     """
-    masker = Masker(secret_strings(action.schema, call.config))
+    secrets = secrets_of(action, call.config)
+    masker = Masker(strings_in(list(secrets.values())))
     limit = asyncio.timeout(call.timeout_seconds)
     stall = Stall(action.capability.stall_timeout_seconds, call.heartbeat)
     wait = Waiter(action.plugin.loop)

@@ -91,6 +91,9 @@ class PluginLoop:
             WATCHER.let_go(pulse)
             loop_thread.stop()
             loop_thread.thread.join(_CLOSE_SECONDS)
+            if loop_thread.thread.is_alive():
+                loop_thread.fail(PluginClosedError(f"{self._name} was put away while its loop was blocked."))
+                self._strain.leave(loop_thread.thread, plugin=self._name, capability=None)
 
     def is_own_thread(self) -> bool:
         """Whether the caller runs on the loop."""

@@ -18,11 +18,12 @@ class Handover(Protocol):
         ...
 
 
-class UnsettledError(ServiceError):
-    """Nobody knows yet whether the effect has happened, and the next attempt can find out.
+class OpenError(ServiceError):
+    """The effect may have happened, whatever the kind says to whoever asked: on record it stays ``intended``."""
 
-    To whoever asked it is ``retryable``; on record the effect stays ``intended``.
-    """
+
+class UnsettledError(OpenError):
+    """Nobody knows yet whether the effect has happened, and the next attempt can find out: ``retryable``."""
 
     def __init__(self, message: str) -> None:
         super().__init__("retryable", message)

@@ -7,7 +7,7 @@ in an address, proxies from the environment) may reach another's.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from threading import Lock
@@ -20,10 +20,12 @@ import httpx2
 
 from latchflow.sdk import HttpRequest, HttpResponse, ServiceError
 from latchflow.services.egress import EgressGuard
+from latchflow.services.handover import OpenError
 from latchflow.services.http_request import checked, is_same_origin, prepared, refuse_host
 
 MAX_REDIRECTS = 5
 _CONNECT_TIMEOUT_SECONDS = 10
+_CLOSE_SECONDS = 2
 _DEFAULT_TIMEOUT = timedelta(seconds=60)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -78,11 +80,23 @@ class GuardedHttp:
         raise ServiceError("fatal", f"More than {MAX_REDIRECTS} redirects; the last one led to {request.url}.")
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop. Those of another loop end with it."""
+        """Close the connections of the running loop."""
         with self._lock:
             transport = self._transports.pop(asyncio.get_running_loop(), None)
         if transport is not None:
             await transport.aclose()
+
+    async def close_all(self) -> None:
+        """Close the connections of every loop that still runs, at the end of the process."""
+        with self._lock:
+            loops = list(self._transports)
+        for loop in loops:
+            if loop is asyncio.get_running_loop():
+                await self.aclose()
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(self.aclose(), loop)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.wrap_future(closing), _CLOSE_SECONDS)
 
     @asynccontextmanager
     async def _transport(self, guard: EgressGuard) -> AsyncIterator["_GuardedTransport"]:
@@ -124,7 +138,7 @@ class _Exchange:
         except TimeoutError:
             raise self._failed(f"no complete answer within {seconds:g} s") from None
         except httpx2.DecodingError as error:
-            raise ServiceError("fatal", f"{self._where}: the answer's encoding is broken: {error}") from error
+            raise self._unreadable(f"the answer's encoding is broken: {error}") from error
         except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
             raise ServiceError("validation", f"{self._where}: {error}") from error
         except httpx2.TransportError as error:
@@ -137,12 +151,17 @@ class _Exchange:
         async for chunk in response.aiter_bytes():
             content += chunk
             if len(content) > limit:
-                raise ServiceError("fatal", f"{self._where}: the answer is larger than {limit} bytes.")
+                raise self._unreadable(f"the answer is larger than {limit} bytes.")
         return bytes(content)
 
     async def _trace(self, event: str, _: dict[str, Any]) -> None:
         if event.endswith(".send_request_headers.started"):
             self._is_sent = True
+
+    def _unreadable(self, reason: str) -> ServiceError:
+        """There is an answer, so the request was carried out; but nobody will know how."""
+        kind = ServiceError if self._request.method in _SAFE_METHODS else OpenError
+        return kind("fatal", f"{self._where}: {reason}")
 
     def _failed(self, reason: str) -> ServiceError:
         if not self._is_sent:

@@ -48,6 +48,7 @@ class Task:
     action_id: UUID
     status: InvocationStatus
     attempt_number: int
+    next_attempt_at: datetime | None
     ended_at: datetime | None
     output_sealed: bytes | None
     when: str | None
@@ -122,7 +123,7 @@ async def load(connection: Connection, invocation_id: UUID) -> Task | None:
         await connection.execute(
             """
             SELECT i.id AS invocation_id, i.event_id, e.trigger_id, e.trigger_name, i.plugin, i.capability_key,
-                   i.action_id, i.status, i.attempt_number, i.ended_at, i.output_sealed,
+                   i.action_id, i.status, i.attempt_number, i.next_attempt_at, i.ended_at, i.output_sealed,
                    i.when_expression AS "when", i.input_template,
                    i.input_sealed, i.skipped_reason, i.error,
                    v.config_sealed, v.on_unknown, e.context_sealed, e.metadata, e.invoker, e.fired_at, e.scheduled_for

@@ -33,3 +33,15 @@ async def test_a_process_whose_row_vanished_is_listed_again_with_its_plugins(
         registry.close()
 
     assert number == len(registry.plugins) > 0
+
+
+async def test_a_worker_of_one_plugin_loads_that_and_those_that_bring_providers(database: TestDatabase) -> None:
+    async with Database.open(Settings.model_validate({"DATABASE_URL": database.url})) as opened:
+        everything = await install(opened, ROOT, plugins_path="", auto_enable=False)
+        one = await install(opened, ROOT, plugins_path="", auto_enable=False, only="@latchflow/plugin-webhook")
+
+    with_providers = {plugin for plugin, _ in everything.providers}
+    assert with_providers
+    assert set(one.plugins) == {"@latchflow/plugin-webhook"} | with_providers < set(everything.plugins)
+    for registry in (everything, one):
+        registry.close()

@@ -6,7 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
+from activities.actions import ActionActivities
+from latchflow.model import ActionTask, Outcome
+from latchflow.names import EXECUTE_ACTION
 from latchflow.runtime.registry import Registry
 from latchflow.sdk import ActionCall, Pending, PermanentFailure, Plugin, Retry
 from latchflow.store import places
@@ -25,7 +30,9 @@ class Build:
 
     async def execute(self, call: ActionCall[Any]) -> Any:
         self.calls.append(("execute", call.invocation.attempt, None))
-        return Pending(check_after=_SOON, state={"build": 7, "rounds": 0, "text": "ü\x00"}, deadline=_deadline(call))
+        check_after = timedelta(seconds=call.config.get("seconds", 0.15))
+        state = {"build": 7, "rounds": 0, "text": "ü\x00"}
+        return Pending(check_after=check_after, state=state, deadline=_deadline(call))
 
     async def resume(self, call: ActionCall[Any], state: Any) -> Any:
         self.calls.append(("resume", call.invocation.attempt, state))
@@ -163,6 +170,32 @@ async def test_an_action_without_resume_that_waits_fails_for_good_and_says_why(e
     assert row["error"]["type"] == "NoResume"
     assert "resume(self, call, state)" in row["error"]["message"]
     assert len(Build.calls) == 1
+
+
+class _LosesWaits(ActionActivities):
+    """A worker that dies between recording a wait and telling Temporal of it."""
+
+    @activity.defn(name=EXECUTE_ACTION)
+    async def execute_action(self, task: ActionTask) -> Outcome:
+        try:
+            return await super().execute_action(task)
+        except ApplicationError:
+            if activity.info().attempt == 1:
+                raise ApplicationError("the worker died here") from None
+            raise
+
+
+async def test_a_wait_that_was_recorded_but_not_reported_is_kept_to_its_time(engine: Engine) -> None:
+    registry = _registry()
+    async with engine.worker(_LosesWaits, registry=registry):
+        step = Step(action="build", name="one", config={"rounds": 1, "seconds": 4}, retry_policy=QUICK)
+        event_id = await engine.fire([step])
+        await engine.finish(event_id)
+    registry.close()
+
+    first, second = await engine.deployment.rows("SELECT started_at, ended_at FROM attempts ORDER BY number")
+    assert second["started_at"] - first["ended_at"] >= timedelta(seconds=3.5)
+    assert await engine.deployment.phases(event_id, "one") == ["STARTED", "WAITING", "STARTED", "SUCCEEDED"]
 
 
 async def test_an_event_is_cancelled_while_a_step_waits(engine: Engine) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from latchflow.runtime.guard.records import EffectState, Intent, Prior, Records, ServiceCall
 from latchflow.sdk import ServiceError
-from latchflow.services.handover import UnsettledError
+from latchflow.services.handover import OpenError, UnsettledError
 
 T = TypeVar("T")
 
@@ -262,10 +262,10 @@ class Grant:
         try:
             result = await work(Handle(intent, self.records))
         except ServiceError as error:
-            is_open = error.kind == "outcome_unknown" or isinstance(error, UnsettledError)
+            is_open = error.kind == "outcome_unknown" or isinstance(error, OpenError)
             outcome = "outcome_unknown" if is_open else error.kind
             await self._finish(intent, call, outcome, "intended" if is_open else "failed", None)
-            if is_open and self.resends_unknown:
+            if error.kind == "outcome_unknown" and self.resends_unknown:
                 raise UnsettledError(f"{error} The definition says to do it again.") from error
             raise
         except BaseException:

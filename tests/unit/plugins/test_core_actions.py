@@ -322,6 +322,17 @@ async def test_an_idempotency_header_makes_a_broken_connection_retryable(
     assert caught.value.kind == kind
 
 
+async def test_the_idempotency_key_cannot_be_replaced_by_a_secret_header(world: World) -> None:
+    config = {
+        "method": "POST",
+        "url": "http://h",
+        "idempotencyHeader": "I-K",
+        "secretHeaders": {"i-k": "always the same"},
+    }
+    with pytest.raises(PermanentFailure, match="I-K"):
+        await world.call("http.request", config, secrets={"secretHeaders": config["secretHeaders"]})
+
+
 async def test_json_and_body_brought_together_fail_permanently(world: World) -> None:
     with pytest.raises(PermanentFailure, match="exclude each other"):
         await world.call("http.request", {"method": "POST", "url": "http://h", "json": 1}, {"body": "b"}, is_input=True)

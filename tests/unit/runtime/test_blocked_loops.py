@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from latchflow.runtime.loops import PluginBlockedError, PluginLoop
+from latchflow.runtime.loops import PluginBlockedError, PluginClosedError, PluginLoop
 from latchflow.runtime.strain import Strain
 
 _LIMIT = 0.5
@@ -210,3 +210,26 @@ async def test_a_thread_that_was_asked_to_end_a_moment_ago_does_not_count_yet() 
     assert strain.report()["leftoverThreads"] == 1
     release.set()
     thread.join()
+
+
+async def test_closing_a_loop_while_it_is_blocked_fails_its_calls_and_counts_its_thread(
+    strain: Strain, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latchflow.runtime.loops._CLOSE_SECONDS", 0.1)
+    loop = PluginLoop("acme", strain=strain)
+    entered = threading.Event()
+
+    async def block() -> None:
+        entered.set()
+        release.wait(30)
+
+    call = asyncio.create_task(loop.call(block))
+    await asyncio.to_thread(entered.wait, 10)
+    loop.close()
+
+    with pytest.raises(PluginClosedError):
+        await call
+    (left,) = strain.leftover()
+    release.set()
+    await asyncio.to_thread(left.thread.join, 10)
+    assert strain.leftover() == []

@@ -11,6 +11,7 @@ from latchflow.runtime.guard import Intent, Prior, ServiceCall
 from latchflow.runtime.guard.grant import Grant, Handle
 from latchflow.runtime.loops import PluginLoop, Waiter
 from latchflow.sdk import EmailAddress, EmailMessage, HttpRequest, HttpResponse, SendResult, ServiceError, Services
+from latchflow.services.handover import OpenError, UnsettledError
 from latchflow.testing import MemoryRecords
 from tests.support.services import NO_SERVICES, grant_of, services_of
 
@@ -186,13 +187,40 @@ async def test_what_may_have_happened_is_not_done_again(error: BaseException) ->
 
 async def test_a_definition_may_ask_for_it_to_be_done_again() -> None:
     world = World(error=ServiceError("outcome_unknown", "broken"))
-    with pytest.raises(ServiceError):
+    with pytest.raises(ServiceError) as caught:
         await world.attempt(resends_unknown=True).email.send(_MAIL)
     world.error = None
 
     await world.attempt(resends_unknown=True).email.send(_MAIL)
 
+    assert caught.value.is_retryable
+    assert world.records.outcomes == ["outcome_unknown", "ok"]
     assert len(world.sent) == 2
+
+
+@pytest.mark.parametrize("error", [ServiceError("outcome_unknown", "broken"), UnsettledError("not there yet")])
+async def test_even_then_a_provider_that_can_look_is_asked_first(error: ServiceError) -> None:
+    found = SendResult(provider_message_id="<found@x>", accepted_recipients=("a@example.org",))
+    world = World(error=error, can_find=True, found=found)
+    with pytest.raises(ServiceError) as caught:
+        await world.attempt(resends_unknown=True).email.send(_MAIL)
+    world.error = None
+
+    assert caught.value.is_retryable
+    assert await world.attempt(resends_unknown=True).email.send(_MAIL) == found
+    assert len(world.sent) == 1
+
+
+async def test_an_effect_whose_answer_cannot_be_read_is_not_repeated() -> None:
+    world = World(error=OpenError("fatal", "the answer is too large"))
+    with pytest.raises(ServiceError, match="too large"):
+        await world.attempt().http.request(_POST)
+    world.error = None
+
+    with pytest.raises(ServiceError) as caught:
+        await world.attempt().http.request(_POST)
+    assert caught.value.kind == "outcome_unknown"
+    assert len(world.sent) == 1
 
 
 async def test_a_receiver_that_knows_repetitions_is_asked_again() -> None:
