@@ -12,6 +12,7 @@ from latchflow.sdk import ServiceError, StorageProvider, StorageUpload
 
 _LONGEST = timedelta(days=1)
 """Of one transfer. What stands still is noticed by the client of the provider, and by whoever waits for the content."""
+_LONGEST_REMOVAL = timedelta(minutes=1)
 _AHEAD = 2
 """Chunks that a provider may have read before they are wanted."""
 
@@ -110,10 +111,10 @@ class RunningStorage:
 
     async def delete(self, key: str) -> None:
         """Let the provider remove it."""
-        await self._call(self._running.instance.delete, key)
+        await self._call(self._running.instance.delete, key, within=_LONGEST_REMOVAL)
 
-    async def _call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        await self._running.call(function, *arguments, deadline=datetime.now(UTC) + _LONGEST, unknown=False)
+    async def _call(self, function: Callable[..., Any], *arguments: Any, within: timedelta = _LONGEST) -> None:
+        await self._running.call(function, *arguments, deadline=datetime.now(UTC) + within, unknown=False)
 
 
 async def _elsewhere(chunks: OwnedChunks, owner: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from psycopg import errors
-
 from latchflow.errors import ConflictError, NotFoundError
 from latchflow.store import uploads
 from latchflow.store.admin_audit import Change, record_change
-from latchflow.store.bundles import get_bundle, no_bundle
+from latchflow.store.bundles import get_bundle, hold_bundle
 from latchflow.store.database import Connection
 from latchflow.store.pages import Page, page_of
 from latchflow.store.uploads import Held
@@ -74,25 +72,23 @@ async def store_object(connection: Connection, entry: BundleObject) -> bool:
         NotFoundError: The bundle is gone.
         ConflictError: The upload took so long without a sign of life that it was given up.
     """
+    await hold_bundle(connection, entry.bundle_id)
     if not await uploads.finish(connection, entry.held):
         raise ConflictError("The upload stood still for too long and was given up. Send it again.")
-    try:
-        cursor = await connection.execute(
-            """
-            INSERT INTO bundle_objects AS o (bundle_id, path, size, sha256, content_type, provider, storage_key,
-                                             created_at, created_by)
-            VALUES (%(bundle_id)s, %(path)s, %(size)s, %(sha256)s, %(content_type)s, %(provider)s, %(storage_key)s,
-                    %(created_at)s, %(created_by)s)
-            ON CONFLICT (bundle_id, path) DO UPDATE
-            SET size = EXCLUDED.size, sha256 = EXCLUDED.sha256, content_type = EXCLUDED.content_type,
-                provider = EXCLUDED.provider, storage_key = EXCLUDED.storage_key, created_at = EXCLUDED.created_at,
-                created_by = EXCLUDED.created_by
-            RETURNING old.provider, old.storage_key
-            """,
-            vars(entry),
-        )
-    except errors.ForeignKeyViolation:
-        raise no_bundle(entry.bundle_id) from None
+    cursor = await connection.execute(
+        """
+        INSERT INTO bundle_objects (bundle_id, path, size, sha256, content_type, provider, storage_key, created_at,
+                                    created_by)
+        VALUES (%(bundle_id)s, %(path)s, %(size)s, %(sha256)s, %(content_type)s, %(provider)s, %(storage_key)s,
+                %(created_at)s, %(created_by)s)
+        ON CONFLICT (bundle_id, path) DO UPDATE
+        SET size = EXCLUDED.size, sha256 = EXCLUDED.sha256, content_type = EXCLUDED.content_type,
+            provider = EXCLUDED.provider, storage_key = EXCLUDED.storage_key, created_at = EXCLUDED.created_at,
+            created_by = EXCLUDED.created_by
+        RETURNING old.provider, old.storage_key
+        """,
+        vars(entry),
+    )
     (former,) = await cursor.fetchall()
     is_replaced = former["storage_key"] is not None
     if is_replaced:
@@ -107,12 +103,12 @@ async def delete_object(connection: Connection, bundle_id: UUID, path: str, *, a
     Raises:
         NotFoundError: There is no such bundle, or none of this path in it.
     """
+    await hold_bundle(connection, bundle_id)
     cursor = await connection.execute(
         "DELETE FROM bundle_objects WHERE bundle_id = %s AND path = %s RETURNING *", (bundle_id, path)
     )
     row = await cursor.fetchone()
     if row is None:
-        await get_bundle(connection, bundle_id)
         raise NotFoundError(f"There is no object {path!r} in the bundle {bundle_id}.")
     entry = BundleObject(**row)
     await uploads.release(connection, entry.held)

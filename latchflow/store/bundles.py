@@ -64,6 +64,19 @@ async def get_bundle(connection: Connection, bundle_id: UUID, *, lock: bool = Fa
     return Bundle(**row)
 
 
+async def hold_bundle(connection: Connection, bundle_id: UUID) -> None:
+    """Keep a bundle from being deleted until the transaction ends; many may hold it at once.
+
+    Whoever changes its objects holds it first: a deletion that began in between would wait for them, and they for it.
+
+    Raises:
+        NotFoundError: There is none with this id.
+    """
+    cursor = await connection.execute("SELECT FROM bundles WHERE id = %s FOR KEY SHARE", (bundle_id,))
+    if cursor.rowcount == 0:
+        raise no_bundle(bundle_id)
+
+
 def no_bundle(bundle_id: UUID) -> NotFoundError:
     """The error about a bundle that is not there."""
     return NotFoundError(f"There is no bundle {bundle_id}.")

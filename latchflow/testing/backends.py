@@ -25,6 +25,7 @@ from latchflow.sdk import (
 from latchflow.sdk.users import Role
 from latchflow.services.email_message import build, check, message_id, recipients
 from latchflow.services.http_request import checked
+from latchflow.services.object_paths import check_content_type, check_path
 
 _SENDER = EmailAddress(address="latchflow@example.org")
 
@@ -82,8 +83,8 @@ class Files:
         self, bundle_id: UUID, path: str, chunks: AsyncIterable[bytes], *, content_type: str, actor: str
     ) -> StoredObject:
         """Keep an object."""
-        if path.startswith("/") or not all(part not in ("", ".", "..") for part in path.split("/")):
-            raise ServiceError("validation", f"{path!r} is no path inside a bundle.")
+        check_path(path)
+        check_content_type(content_type)
         content = b"".join([chunk async for chunk in chunks])
         self.contents[bundle_id, path] = content
         digest = hashlib.sha256(content).hexdigest()

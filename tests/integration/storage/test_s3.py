@@ -59,14 +59,8 @@ async def provider_of(config: dict[str, Any], network: Any = None) -> AsyncItera
         await storage.dispose()
 
 
-@pytest.fixture(scope="module")
-async def bucket(s3_server: S3Server) -> None:
-    async with s3_server.client() as client:
-        await client.create_bucket(Bucket=BUCKET)
-
-
 @pytest.fixture
-async def storage(s3_server: S3Server, bucket: None) -> AsyncIterator[S3Storage]:
+async def storage(s3_server: S3Server) -> AsyncIterator[S3Storage]:
     async with provider_of({**s3_server.config, "prefix": "objects"}) as provider:
         yield provider
 
@@ -159,7 +153,7 @@ async def test_the_parts_of_an_upload_that_was_killed_go_with_its_key(s3_server:
     ],
 )
 async def test_a_refusal_says_what_the_server_said(
-    s3_server: S3Server, bucket: None, changes: dict[str, str], kind: str, text: str
+    s3_server: S3Server, changes: dict[str, str], kind: str, text: str
 ) -> None:
     async with provider_of(s3_server.config | changes) as storage:
         with pytest.raises(ServiceError, match=text) as caught:
@@ -194,7 +188,7 @@ async def test_an_endpoint_that_is_not_public_is_denied_under_whatever_name(s3_s
             assert caught.value.kind == "denied", caught.value
 
 
-async def test_the_guard_decides_which_address_a_host_has(s3_server: S3Server, bucket: None) -> None:
+async def test_the_guard_decides_which_address_a_host_has(s3_server: S3Server) -> None:
     guard = Asked("127.0.0.1")
     config = s3_server.config | {"endpointUrl": f"http://store.example:{s3_server.port}"}
     async with provider_of(config, guard) as storage:
@@ -206,7 +200,7 @@ async def test_the_guard_decides_which_address_a_host_has(s3_server: S3Server, b
 
 
 async def test_nothing_of_the_environment_reaches_the_client(
-    s3_server: S3Server, bucket: None, nobodys_port: int, monkeypatch: pytest.MonkeyPatch
+    s3_server: S3Server, nobodys_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = f"http://127.0.0.1:{nobodys_port}"
     for name, value in {

@@ -1,7 +1,7 @@
 """The storage service and the actions that use it, on a real database and real files."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from latchflow.errors import NotFoundError
 from latchflow.sdk import (
     ActionCall,
     EmailMessage,
@@ -24,7 +25,8 @@ from latchflow.services.local_files import LocalFiles
 from latchflow.services.resources import Resources
 from latchflow.services.storage import Storage
 from latchflow.services.upload import ObjectTooLargeError
-from latchflow.store.bundles import create_bundle
+from latchflow.store.bundle_objects import delete_object
+from latchflow.store.bundles import create_bundle, delete_bundle
 from latchflow.store.links import look_up_link
 from plugins.core import plugin
 from plugins.core.attachments import MAX_BYTES
@@ -256,6 +258,37 @@ async def test_leftovers_are_removed_once_however_many_look_for_them(world: Worl
     removed = await asyncio.gather(*(world.storage.remove_leftovers() for _ in range(4)))
     assert sum(removed) == 29
     assert (len(world.files()), await world.read(bundle, "a")) == (1, b"29")
+    assert await world.deployment.rows("SELECT * FROM storage_uploads") == []
+
+
+async def test_objects_that_come_and_go_while_bundles_are_deleted_leave_nothing_behind(world: World) -> None:
+    async def tried(work: Coroutine[Any, Any, None]) -> str:
+        try:
+            await work
+        except NotFoundError:
+            return "not_found"
+        except ServiceError as error:
+            return error.kind
+        return "ok"
+
+    async def delete(bundle: UUID) -> None:
+        async with world.deployment.database.transaction() as connection:
+            await delete_bundle(connection, bundle, expected=None, actor="tests")
+
+    async def remove(bundle: UUID) -> None:
+        async with world.deployment.database.transaction() as connection:
+            await delete_object(connection, bundle, "a", actor="tests")
+
+    for number in range(10):
+        bundle = await world.bundle(f"bundle {number}")
+        await world.put(bundle, "a", b"first")
+        work = [*(world.put(bundle, "a", b"x") for _ in range(4)), remove(bundle), delete(bundle)]
+        assert set(await asyncio.gather(*map(tried, work))) <= {"ok", "not_found"}
+    await world.due()
+    while await world.storage.remove_leftovers():
+        pass
+
+    assert world.files() == []
     assert await world.deployment.rows("SELECT * FROM storage_uploads") == []
 
 
