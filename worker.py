@@ -21,8 +21,8 @@ from latchflow.errors import ConfigurationError, LatchflowError
 from latchflow.names import TASK_QUEUE
 from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
-from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
+from latchflow.runtime.running import running_plugins
 from latchflow.services.absent import Absent
 from latchflow.services.egress import EgressGuard
 from latchflow.services.email import SmtpEmail
@@ -59,10 +59,7 @@ async def main() -> None:
         database = await stack.enter_async_context(Database.open(settings))
         client = await connect(keyring, identity=str(me), runtime=_runtime(settings))
         await check_namespace(client)
-        registry = await install(
-            database, home, plugins_path=settings.plugins_path, auto_enable=settings.plugin_auto_enable
-        )
-        stack.callback(registry.close)
+        plugins = await stack.enter_async_context(running_plugins(database, keyring, settings, home=home))
         http = GuardedHttp(guard)
         stack.push_async_callback(http.aclose)
         evaluator = Evaluator()
@@ -70,7 +67,7 @@ async def main() -> None:
         actions = ActionActivities(
             database=database,
             keyring=keyring,
-            registry=registry,
+            live=plugins.live,
             backends=Backends(email=email, http=http, storage=Absent(), users=Absent(), resources=Absent()),
             evaluator=evaluator,
             worker=str(me),
@@ -92,8 +89,8 @@ async def main() -> None:
             graceful_shutdown_timeout=policies.SHUTDOWN_GRACE,
         )
         # Listed until the last attempt in progress has ended.
-        async with present(database, me, "worker", registry), worker:
-            log.info("worker ready", identity=str(me), plugins=sorted(registry.plugins))
+        async with present(database, me, "worker", plugins.live), worker:
+            log.info("worker ready", identity=str(me), plugins=sorted(plugins.live.snapshot.plugins))
             await stop.wait()
             log.info("worker stops", grace_seconds=policies.SHUTDOWN_GRACE.total_seconds())
 

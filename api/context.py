@@ -8,7 +8,7 @@ from temporalio.client import Client
 
 from api.bounded_audit import BoundedAudit
 from latchflow.crypto import Keyring
-from latchflow.runtime.registry import Registry
+from latchflow.runtime.running import RunningPlugins
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from latchflow.temporal.dispatch import Dispatcher
@@ -20,7 +20,7 @@ class Context:
 
     Attributes:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
-        registry: The inbound triggers this process can run.
+        plugins: What this process can run of them, and how it is kept up to date.
         denials: Where refused calls are recorded.
         rejections: Where deliveries that a trigger refused, or failed to read, are recorded.
     """
@@ -30,7 +30,7 @@ class Context:
     keyring: Keyring
     temporal: Client
     dispatcher: Dispatcher
-    registry: Registry
+    plugins: RunningPlugins
     denials: BoundedAudit
     rejections: BoundedAudit
 

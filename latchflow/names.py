@@ -14,6 +14,7 @@ MANIFEST_QUERY = "manifest"
 ATTEMPTS_USED_UP = "AttemptsUsedUp"
 CLOSED = "Closed"
 NOT_HERE = "NotHere"
+PLUGIN_DISABLED = "PluginDisabled"
 SUPERSEDED = "Superseded"
 
 _CAPABILITY_NAMESPACE = UUID("6f1d1b62-5a1e-5f0e-9a39-0c8a4f6f3b11")
