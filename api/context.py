@@ -8,6 +8,7 @@ from temporalio.client import Client
 
 from api.bounded_audit import BoundedAudit
 from latchflow.crypto import Keyring
+from latchflow.runtime.administration import PluginAdministration
 from latchflow.runtime.running import RunningPlugins
 from latchflow.settings import Settings
 from latchflow.store.database import Database
@@ -21,6 +22,7 @@ class Context:
     Attributes:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
         plugins: What this process can run of them, and how it is kept up to date.
+        administration: What admins do with plugins.
         denials: Where refused calls are recorded.
         rejections: Where deliveries that a trigger refused, or failed to read, are recorded.
     """
@@ -31,6 +33,7 @@ class Context:
     temporal: Client
     dispatcher: Dispatcher
     plugins: RunningPlugins
+    administration: PluginAdministration
     denials: BoundedAudit
     rejections: BoundedAudit
 

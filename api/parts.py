@@ -12,6 +12,7 @@ from api.bounded_audit import BoundedAudit
 from api.context import Context
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
+from latchflow.runtime.administration import PluginAdministration
 from latchflow.runtime.presence import ProcessIdentity, present
 from latchflow.runtime.running import running_plugins
 from latchflow.settings import Settings
@@ -73,6 +74,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         temporal=client,
         dispatcher=dispatcher,
         plugins=plugins,
+        administration=PluginAdministration(database, plugins, is_reloading=settings.plugin_hot_reload),
         denials=BoundedAudit(database),
         rejections=BoundedAudit(database),
     )

@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     http_egress_allow: str = Field("", alias="HTTP_EGRESS_ALLOW")
     """Hosts, addresses or CIDR blocks, each with optional ``:port``, that the egress guard lets through."""
 
+    api_url: str = Field("", alias="LATCHFLOW_API_URL")
+    """The server that verbs of the command line talk to."""
+    token: SecretStr = Field(SecretStr(""), alias="LATCHFLOW_TOKEN")
+    """``lfk_…``, with which they do."""
     api_host: str = Field("127.0.0.1", alias="LATCHFLOW_API_HOST")
     api_port: int = Field(8080, alias="LATCHFLOW_API_PORT", ge=0, le=65535)
     max_body_bytes: int = Field(1024 * 1024, alias="LATCHFLOW_MAX_BODY_BYTES", ge=1024)

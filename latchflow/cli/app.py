@@ -6,6 +6,7 @@ import typer
 
 from latchflow.cli.dev import dev
 from latchflow.cli.keys import keys
+from latchflow.cli.plugins import plugins
 from latchflow.cli.programs import api, worker
 from latchflow.errors import ConfigurationError
 from latchflow.settings import Settings
@@ -21,6 +22,7 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command(context_settings=_PASS_ON)(worker)
 app.command(context_settings=_PASS_ON)(api)
 app.add_typer(keys, name="keys")
+app.add_typer(plugins, name="plugins")
 
 
 @app.command()

@@ -87,7 +87,7 @@ def merged(reported: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         ``counts`` by phase, ``error_rate`` (of the attempts that succeeded or failed; None when there were none),
-        ``p50_ms`` and ``p95_ms`` over the last durations of each process, ``last_error``.
+        ``duration_ms`` with ``p50`` and ``p95`` over the last durations of each process, ``last_error``.
     """
     parts = list(reported)
     counts: Counter[str] = Counter()
@@ -99,8 +99,7 @@ def merged(reported: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "counts": dict(sorted(counts.items())),
         "error_rate": round(sum(counts[phase] for phase in _ERRORS) / total, 4) if total else None,
-        "p50_ms": _percentile(durations, 0.50),
-        "p95_ms": _percentile(durations, 0.95),
+        "duration_ms": {"p50": _percentile(durations, 0.50), "p95": _percentile(durations, 0.95)},
         "last_error": max(errors, key=lambda error: error["at"], default=None),
     }
 
