@@ -48,8 +48,8 @@ def enable(
     left_out = [scope for scope in plugin["scopes"] if scope not in granted]
     if left_out and not granted:
         raise ConfigurationError(
-            f"{name} declares these scopes: {', '.join(left_out)}. Grant those it shall have with --grant SCOPE, or all "
-            "with --grant-all."
+            f"{name} declares these scopes: {', '.join(left_out)}. Grant those it shall have with --grant SCOPE, or "
+            "all with --grant-all."
         )
     body = {"status": "ENABLED", "grantedScopes": granted}
     enabled = server.call("PATCH", f"/admin/plugins/{plugin['id']}", body)

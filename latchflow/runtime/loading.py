@@ -62,7 +62,7 @@ def load_package(source: PluginSource, copy: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:  # a plugin may raise SystemExit at import; nothing of it may pass
-        reason = _describe(error, source.folder)
+        reason = _describe(error, source.folder).replace(str(copy), str(source.folder)).replace(name, source.name)
         del module, spec
         unload_package(source.code_hash)
         raise LoadError(reason) from None

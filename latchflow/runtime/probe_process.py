@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from latchflow.runtime.contract import Contract, ContractError, contract_of
 from latchflow.runtime.discovery import PluginSource
 from latchflow.runtime.loading import LoadError, load_package
+from latchflow.runtime.registry import Registry
 
 _LOOK_SECONDS = 0.1
 _CRASHED = "importing it ended the process; remove the exit or crash from its import"
@@ -140,6 +141,7 @@ def _contract(request: Request) -> Contract:
     )
     before = set(threading.enumerate())
     bound = getattr(load_package(source, Path(request["copy"])), "plugin", None)
+    Registry.of(bound, source, frozenset())  # which makes the class actions, too
     if stray := [thread.name for thread in threading.enumerate() if thread not in before]:
         fix = "start threads when an action or trigger runs"
         raise ContractError(f"importing it started the thread {stray[0]!r}; {fix}")

@@ -177,7 +177,13 @@ class ResidentHost:
             await self._call(running, method, seconds=self._stop_seconds)
         except ResidentError as error:
             resident = running.resident
-            log.warning(f"a trigger failed to {what}", plugin=resident.plugin.name, key=resident.key, reason=str(error))
+            log.warning(
+                "a trigger failed to end",
+                at=what,
+                plugin=resident.plugin.name,
+                key=resident.key,
+                reason=str(error),
+            )
 
     async def _call(
         self, running: "_Running", function: Callable[..., Any], *arguments: Any, seconds: float | None = None
