@@ -64,7 +64,7 @@ async def test_a_plugin_is_enabled_with_the_scopes_that_are_granted_and_runs_at_
     assert (before["status"], before["grantedScopes"], before["capabilities"]) == ("DISCOVERED", [], [])
     assert (answer.status_code, after["status"], after["grantedScopes"]) == (200, "ENABLED", ["email:send"])
     assert [one["key"] for one in after["capabilities"]] == ["greet"]
-    await until(lambda: bool(query("SELECT FROM plugin_instances i JOIN plugins p ON p.id = i.plugin_id "
+    await until(lambda: bool(query("SELECT 1 FROM plugin_instances i JOIN plugins p ON p.id = i.plugin_id "
                                    "WHERE p.name = %s AND i.state = 'loaded'", GREETER)))  # fmt: skip
     (entry,) = query("SELECT actor, detail FROM audit_entries WHERE kind = 'admin' AND plugin_name = %s", GREETER)
     assert entry["detail"]["object"] == "plugin"
@@ -185,7 +185,7 @@ async def test_the_status_has_numbers_of_every_capability(
     await patch(client, status="ENABLED")
     trigger = await wiring.trigger(capability={"plugin": GREETER, "key": "hook"}, config={})
     await client_with(None).post(f"/hooks/{trigger['id']}")
-    reported = "SELECT FROM plugin_instances WHERE stats <> '{}'"
+    reported = "SELECT 1 FROM plugin_instances WHERE stats <> '{}'"
     await until(lambda: bool(query(reported)), seconds=15)
 
     status = (await client.get(f"/admin/plugins/{(await plugin_of(client))['id']}/status")).json()
