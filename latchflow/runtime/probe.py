@@ -127,16 +127,22 @@ class Checks:
                 env=environment,
                 start_new_session=True,
             )
+        except BaseException:
+            os.close(reading)
+            raise
         finally:
             os.close(writing)
+        pipe = ExitStack()
         try:
             asked = {"limit_seconds": self._limit_seconds, "at_once": _AT_ONCE, "plugins": list(requests)}
-            reader = await _reader_of(reading)
+            transport, reader = await _reader_of(reading)
+            pipe.callback(transport.close)
             _send(process, asked)
             while line := await reader.readline():
                 answer = json.loads(line)
                 self._settle(answer.pop("index"), _read_verdict(answer))
         finally:
+            pipe.close()
             # It ends its children, whole groups of them, before itself.
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
@@ -151,11 +157,12 @@ class Checks:
             self._settle(index, ContractError(reason))
 
 
-async def _reader_of(descriptor: int) -> asyncio.StreamReader:
+async def _reader_of(descriptor: int) -> tuple[asyncio.ReadTransport, asyncio.StreamReader]:
     reader = asyncio.StreamReader(limit=_LONGEST_LINE)
     pipe = os.fdopen(descriptor, "rb")
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-    return reader
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    return transport, reader
 
 
 def _send(process: asyncio.subprocess.Process, asked: Mapping[str, object]) -> None:
