@@ -18,6 +18,8 @@ COPY --from=build /src/workflows /app/workflows
 COPY --from=build /src/plugins /app/plugins
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 LATCHFLOW_HOME=/app
 WORKDIR /app
+# A volume that is mounted here for the first time belongs to whom this folder belongs to.
+RUN install --directory --owner=latchflow --mode=0700 /var/lib/latchflow
 USER latchflow
 EXPOSE 8080 9464
 CMD ["latchflow", "api"]

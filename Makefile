@@ -1,6 +1,6 @@
 # The two commands a newcomer needs are `make demo` and `make test`; `make` alone lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-long lint types format lock clean
+.PHONY: help setup demo run test test-long bench lint types format lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -32,6 +32,9 @@ test-long: $(STAMP)  ## the tests that take over 20 s each, or need a browser
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } || \
 	  { echo "Install the Debian package chromium, then run this again."; exit 1; }
 	@$(BIN)/python -m pytest -m long --timeout 900
+
+bench: $(STAMP)  ## what a call of a no-op action costs a worker
+	@$(BIN)/python -m benchmarks.plugin_call
 
 lint: $(STAMP)  ## ruff and the import rules
 	@$(BIN)/ruff check .

@@ -1,15 +1,18 @@
 """The worker process: picks the concrete parts, then polls Temporal until it is told to stop."""
 
+import argparse
 import asyncio
 import logging
 import os
 import signal
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import structlog
 import uvloop
+from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.worker import PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
@@ -18,17 +21,19 @@ from activities.actions import ActionActivities
 from activities.events import EventActivities
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, LatchflowError
-from latchflow.names import TASK_QUEUE
+from latchflow.names import TASK_QUEUE, plugin_task_queue
 from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
+from latchflow.runtime.host_services import check_settings, open_services
+from latchflow.runtime.live import LiveRegistry
 from latchflow.runtime.presence import ProcessIdentity, present
 from latchflow.runtime.running import running_plugins
-from latchflow.services.absent import Absent
-from latchflow.services.egress import EgressGuard
-from latchflow.services.email import SmtpEmail
-from latchflow.services.http import GuardedHttp
-from latchflow.services.mail import Mail
+from latchflow.runtime.strain import STRAIN
+from latchflow.runtime.watchdog import guarded
+from latchflow.services.resources import Resources
+from latchflow.services.users import Users
 from latchflow.settings import Settings
+from latchflow.store import plugin_catalog
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
@@ -40,16 +45,31 @@ HOME = Path(__file__).resolve().parent
 _POLLERS = 2
 """A frozen process swallows one attempt per open poll; eager dispatch makes few pollers enough."""
 
+_STRAINED = 75
+"""The exit status (of ``sysexits.h``: try again) when threads that plugins left over take too much of the process."""
+
+_STRAIN_CHECK_SECONDS = 1.0
+
 log = structlog.get_logger("worker")
 
 
-async def main() -> None:
-    """Run until SIGTERM or SIGINT, then let attempts in progress finish within the grace."""
+async def main(plugin: str | None = None) -> int:
+    """Run until SIGTERM or SIGINT, or until plugins have left too many threads over.
+
+    Attempts in progress then finish within the grace.
+
+    Args:
+        plugin: Work for this plugin only, on its own task queue.
+
+    Returns:
+        The exit status: 0 after a signal, else 75, and a supervisor has to start the process again.
+    """
     settings = Settings.load()
     set_up_logs(settings)
+    if plugin is not None:
+        _check_dedicated(plugin, settings)
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
-    guard = EgressGuard(settings.http_egress_allow)
-    email = Mail(SmtpEmail(settings.smtp_url.get_secret_value(), settings.smtp_from, guard))
+    check_settings(settings)
     home = settings.home or HOME
     me = ProcessIdentity.of_this_process()
     stop = asyncio.Event()
@@ -59,40 +79,98 @@ async def main() -> None:
         database = await stack.enter_async_context(Database.open(settings))
         client = await connect(keyring, identity=str(me), runtime=_runtime(settings))
         await check_namespace(client)
-        plugins = await stack.enter_async_context(running_plugins(database, keyring, settings, home=home))
-        http = GuardedHttp(guard)
-        stack.push_async_callback(http.aclose)
+        plugins = await stack.enter_async_context(running_plugins(database, keyring, settings, home=home, only=plugin))
+        await _check_loaded(plugin, plugins.live, database)
+        services = await stack.enter_async_context(
+            open_services(settings, database, keyring, lambda: plugins.live.snapshot)
+        )
+        plugins.live.before_disposal(services.providers.let_go)
         evaluator = Evaluator()
         stack.push_async_callback(evaluator.aclose)
         actions = ActionActivities(
             database=database,
             keyring=keyring,
             live=plugins.live,
-            backends=Backends(email=email, http=http, storage=Absent(), users=Absent(), resources=Absent()),
+            backends=Backends(
+                email=services.mail,
+                http=services.http,
+                storage=services.storage,
+                users=Users(database, services.mail, public_url=settings.public_url),
+                resources=Resources(database),
+            ),
             evaluator=evaluator,
             worker=str(me),
+            switched_off=settings.switched_off,
         )
         stack.push_async_callback(actions.close)
-        poller = PollerBehaviorSimpleMaximum(_POLLERS)
-        worker = Worker(
-            client,
-            task_queue=TASK_QUEUE,
-            workflows=[TriggerEventWorkflow],
-            activities=[actions.execute_action, EventActivities(database).close_event],
-            workflow_runner=SandboxedWorkflowRunner() if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
-            max_concurrent_activities=settings.plugin_action_concurrency,
-            activity_task_poller_behavior=poller,
-            workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(5),
-            sticky_queue_schedule_to_start_timeout=policies.STICKY_TIMEOUT,
-            max_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
-            default_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
-            graceful_shutdown_timeout=policies.SHUTDOWN_GRACE,
-        )
+        worker = _worker(client, settings, actions, database, plugin)
         # Listed until the last attempt in progress has ended.
-        async with present(database, me, "worker", plugins.live), worker:
-            log.info("worker ready", identity=str(me), plugins=sorted(plugins.live.snapshot.plugins))
-            await stop.wait()
+        async with guarded(), present(database, me, "worker", plugins.live, plugin=plugin), worker:
+            loaded = sorted(plugins.live.snapshot.plugins)
+            log.info("worker ready", identity=str(me), plugins=loaded, task_queue=worker.task_queue)
+            status = await _until_over(stop, settings.plugin_action_concurrency)
             log.info("worker stops", grace_seconds=policies.SHUTDOWN_GRACE.total_seconds())
+    return status
+
+
+def _worker(
+    client: Client, settings: Settings, actions: ActionActivities, database: Database, plugin: str | None
+) -> Worker:
+    """The worker of everything, or that of one plugin's actions."""
+    is_dedicated = plugin is not None
+    bookkeeping = [] if is_dedicated else [EventActivities(database).close_event]
+    return Worker(
+        client,
+        task_queue=TASK_QUEUE if plugin is None else plugin_task_queue(plugin),
+        workflows=[] if is_dedicated else [TriggerEventWorkflow],
+        activities=[actions.execute_action, *bookkeeping],
+        workflow_runner=SandboxedWorkflowRunner() if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
+        max_concurrent_activities=settings.plugin_action_concurrency,
+        activity_task_poller_behavior=PollerBehaviorSimpleMaximum(_POLLERS),
+        workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(5),
+        sticky_queue_schedule_to_start_timeout=policies.STICKY_TIMEOUT,
+        max_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
+        default_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
+        graceful_shutdown_timeout=policies.SHUTDOWN_GRACE,
+    )
+
+
+async def _until_over(stop: asyncio.Event, slots: int) -> int:
+    while not stop.is_set():
+        if STRAIN.is_too_much_for(slots):
+            report = STRAIN.report()
+            log.error(
+                "plugins left too many threads over: the worker ends, to be started again",
+                threads=report["leftoverThreads"],
+                slots=slots,
+                left_by=report["leftover"],
+            )
+            return _STRAINED
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _STRAIN_CHECK_SECONDS)
+    return 0
+
+
+def _check_dedicated(plugin: str, settings: Settings) -> None:
+    if plugin not in settings.dedicated:
+        named = ", ".join(sorted(settings.dedicated)) or "no plugin"
+        raise ConfigurationError(
+            f"--plugin {plugin}: LATCHFLOW_DEDICATED_PLUGINS names {named}. Add the plugin there, for the API and for "
+            "every worker, or its steps do not come to this one."
+        )
+
+
+async def _check_loaded(plugin: str | None, live: LiveRegistry, database: Database) -> None:
+    if plugin is None or plugin in live.snapshot.plugins:
+        return
+    async with database.connection() as connection:
+        known = await plugin_catalog.get(connection, plugin)
+    if known is not None and known.status == "DISABLED":
+        return  # this worker ends the steps that come to it, with that reason
+    raise ConfigurationError(
+        f"--plugin {plugin}: this plugin is not here, not enabled, or has failed. Look at PLUGINS_PATH, and at "
+        "GET /admin/plugins for its status."
+    )
 
 
 def _runtime(settings: Settings) -> Runtime | None:
@@ -106,25 +184,27 @@ def _runtime(settings: Settings) -> Runtime | None:
         raise ConfigurationError(message) from None
 
 
-def run() -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run the worker to its end.
 
     Returns:
-        The exit status: 0 after a stop that was asked for.
+        The exit status: 0 after a stop that was asked for, 75 when plugins have left too many threads over, 1 after a
+        fault. The watchdog ends the process with 70.
     """
+    parser = argparse.ArgumentParser(prog="worker.py", description="Run one worker process.", allow_abbrev=False)
+    parser.add_argument("--plugin", metavar="NAME", help="work for this plugin only, on its own task queue")
     try:
-        uvloop.run(main())
+        return uvloop.run(main(parser.parse_args(arguments).plugin))
     except LatchflowError as error:
         sys.stderr.write(f"latchflow: {error.message}\n")
         return 1
     except Exception:
         log.exception("the worker failed")
         return 1
-    return 0
 
 
 if __name__ == "__main__":
-    status = run()
+    status = run(sys.argv[1:])
     logging.shutdown()
     sys.stderr.flush()
     # Threads of plugins that never came back must not keep a worker alive that polls nothing any more.

@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import structlog
@@ -25,12 +27,12 @@ from latchflow.model import ActionTask, InvocationStatus, Outcome, Phase
 from latchflow.names import EXECUTE_ACTION, NOT_HERE, PLUGIN_DISABLED, SUPERSEDED
 from latchflow.runtime.configs import ConfigError
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
-from latchflow.runtime.invoker import Call, Failure, Success, invoke
+from latchflow.runtime.invoker import Call, Failure, Result, Resumption, Success, Waiting, invoke
 from latchflow.runtime.live import LiveRegistry
 from latchflow.runtime.migrating import is_saved_by_newer
 from latchflow.runtime.registry import LoadedAction
 from latchflow.sdk import Invocation
-from latchflow.store import attempts, invocations, plugin_catalog, silence
+from latchflow.store import attempts, invocations, places, plugin_catalog, silence
 from latchflow.store.attempts import AttemptKey, Claimed, Ending, Runner, Task
 from latchflow.store.database import Database
 from latchflow.temporal import policies
@@ -40,7 +42,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class _Attempt:
-    """One claimed attempt."""
+    """One claimed attempt.
+
+    Attributes:
+        calls_made: By service, the calls with an effect, those before an earlier wait included.
+    """
 
     task: ActionTask
     row: Task
@@ -49,6 +55,7 @@ class _Attempt:
     action: LoadedAction
     beat: Beat
     started: float = field(default_factory=time.monotonic)
+    calls_made: Counter[str] = field(default_factory=Counter)
 
 
 class ActionActivities:
@@ -63,12 +70,14 @@ class ActionActivities:
         backends: Backends,
         evaluator: Evaluator,
         worker: str,
+        switched_off: Mapping[tuple[str, str], str] = MappingProxyType({}),
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._live = live
         self._backends = backends
         self._worker = worker
+        self._switched_off = switched_off
         self._scope = Scope(database, keyring, evaluator)
         self._recorder = Recorder(database)
 
@@ -93,6 +102,7 @@ class ActionActivities:
         row = await self._load(task)
         if row.ended_at is not None:
             return endings.settled(row, self._keyring)
+        endings.go_on_waiting(row)
         action = self._live.snapshot.actions.get((task.step.plugin, task.step.capability_key))
         if action is None:
             await self._not_here(task)
@@ -109,6 +119,8 @@ class ActionActivities:
     async def _attempt(self, task: ActionTask, row: Task, action: LoadedAction) -> Outcome:
         async with beating() as beat:
             variables, fault = await self._variables(task, row, action)
+            if reason := self._switched_off.get((task.step.plugin, task.step.capability_key)):
+                fault = Failure(error_type="SwitchedOff", message=reason, is_retryable=False)
             # Asked once: what ran before may not be skipped because a sibling has ended since.
             if fault is None and row.when is not None and row.attempt_number == 0:
                 is_wanted, fault = await self._is_wanted(row.when, variables)
@@ -196,6 +208,9 @@ class ActionActivities:
             # The series is over, however few of its attempts count.
             used_up = replace(attempt.claimed, counted_before=attempt.task.step.retry_policy.max_attempts)
             attempt = replace(attempt, claimed=used_up)
+        deadline = attempt.claimed.pending_deadline
+        if fault is None and deadline is not None and deadline <= datetime.now(UTC):
+            return await self._settle(attempt, endings.ending_of_deadline(deadline), endings.give_up)
         try:
             result = fault or await self._invoke(attempt, variables)
         except asyncio.CancelledError:
@@ -211,8 +226,9 @@ class ActionActivities:
             result = Failure(error_type="Internal", message=type(error).__name__, is_retryable=True)
         return await self._report(attempt, result)
 
-    async def _invoke(self, attempt: _Attempt, variables: Mapping[str, Any]) -> Success | Failure:
+    async def _invoke(self, attempt: _Attempt, variables: Mapping[str, Any]) -> Result:
         row, number = attempt.row, attempt.claimed.number
+        resumption = self._resumption(attempt)
         try:
             config = await self._scope.config(row, attempt.action, variables)
         except ConfigError as error:
@@ -227,6 +243,7 @@ class ActionActivities:
             host_loop=asyncio.get_running_loop(),
             deadline=datetime.now(UTC) + timedelta(seconds=attempt.task.step.timeout_seconds),
             resends_unknown=row.on_unknown == "resend",
+            calls_made=attempt.calls_made,
         )
         call = Call(
             config=config,
@@ -246,29 +263,43 @@ class ActionActivities:
             timeout_seconds=attempt.task.step.timeout_seconds,
             deadline=grant.deadline,
             heartbeat=attempt.beat.report,
+            resumption=resumption,
         )
         try:
             return await invoke(attempt.action, call)
         finally:
             grant.end()
 
-    async def _report(self, attempt: _Attempt, result: Success | Failure) -> Outcome:
-        progress = attempt.beat.progress
+    def _resumption(self, attempt: _Attempt) -> Resumption | None:
+        """What an earlier attempt's `Pending` left; its calls with an effect are counted on."""
+        if attempt.claimed.pending_sealed is None:
+            return None
+        place = places.invocation_pending(attempt.row.invocation_id)
+        pending = self._keyring.open_json(attempt.claimed.pending_sealed, place)
+        attempt.calls_made.update(pending["calls"])
+        return Resumption(state=pending["state"])
+
+    async def _report(self, attempt: _Attempt, result: Result) -> Outcome:
+        row, step, claimed, progress = attempt.row, attempt.task.step, attempt.claimed, attempt.beat.progress
         if isinstance(result, Success):
-            ending = endings.ending_of_success(result, attempt.row, self._keyring, progress)
-        else:
-            ending = endings.ending_of_failure(
-                result,
-                attempt.task.step,
-                attempt.claimed,
-                temporal_attempt=attempt.key.temporal_attempt,
-                progress=progress,
+            success, done = result, endings.ending_of_success(result, row, self._keyring, progress)
+            return await self._settle(attempt, done, lambda _: endings.outcome_of_success(row, success))
+        if isinstance(result, Waiting):
+            ending = endings.ending_of_waiting(
+                result, row, self._keyring, calls_made=attempt.calls_made, progress=progress
             )
+            return await self._settle(attempt, ending, endings.give_up if ending.status.is_terminal else endings.wait)
+        failure, delay = result, endings.retry_delay(result, step, claimed)
+        ending = endings.ending_of_failure(
+            failure, step, claimed, delay=delay, temporal_attempt=attempt.key.temporal_attempt, progress=progress
+        )
+        return await self._settle(attempt, ending, lambda _: endings.fail(failure, ending, delay))
+
+    async def _settle(self, attempt: _Attempt, ending: Ending, tell: Callable[[Ending], Outcome]) -> Outcome:
+        """Record the ending, then tell Temporal of it, or of the one that was recorded first."""
         if not await self._end(attempt, ending):
             return endings.settled(await self._load(attempt.task), self._keyring)
-        if isinstance(result, Failure):
-            endings.fail(result, ending)
-        return endings.outcome_of_success(attempt.row, result.output, result.output_json)
+        return tell(ending)
 
     async def _end(self, attempt: _Attempt, ending: Ending) -> bool:
         log.info(

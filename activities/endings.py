@@ -1,16 +1,18 @@
 """What an attempt's result means: the row to write, and what Temporal is told afterwards."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from latchflow import plan
 from latchflow.crypto import Keyring
 from latchflow.model import InvocationStatus, Outcome, Phase, PlannedStep
-from latchflow.names import ATTEMPTS_USED_UP, CLOSED, SUPERSEDED
-from latchflow.runtime.invoker import Failure, Success
+from latchflow.names import ATTEMPTS_USED_UP, CLOSED, PENDING, SUPERSEDED
+from latchflow.runtime.invoker import Failure, Success, Waiting
 from latchflow.store import places
 from latchflow.store.attempts import Claimed, Ending, Task
 
@@ -18,6 +20,9 @@ INLINE_BYTES = 32 * 1024
 """Larger outputs stay in Postgres; Temporal's history gets a reference."""
 
 LONGEST_RETRY = timedelta(hours=24)
+
+CLOCKS_MAY_DIFFER = timedelta(seconds=2)
+"""Those of two workers: nobody is turned down for being early by less."""
 
 
 def ending_of_success(success: Success, row: Task, keyring: Keyring, progress: Any) -> Ending:
@@ -31,10 +36,54 @@ def ending_of_success(success: Success, row: Task, keyring: Keyring, progress: A
     )
 
 
-def ending_of_failure(
-    failure: Failure, step: PlannedStep, claimed: Claimed, *, temporal_attempt: int, progress: Any
+def ending_of_waiting(
+    waiting: Waiting, row: Task, keyring: Keyring, *, calls_made: Mapping[str, int], progress: Any
 ) -> Ending:
-    """The ending of an attempt that failed, and whether another follows."""
+    """The ending of an attempt that answered `Pending`: the invocation waits, or gives up when its deadline has come.
+
+    Args:
+        waiting: The answer.
+        row: The invocation.
+        keyring: Seals the state.
+        calls_made: By service, how many calls with an effect were made up to here; ``resume`` counts on.
+        progress: What the action reported last.
+    """
+    now = datetime.now(UTC)
+    wait = plan.waiting_time(now, waiting.check_after, waiting.deadline)
+    if wait is None:
+        return ending_of_deadline(waiting.deadline)
+    pending = {"state": waiting.state, "calls": calls_made}
+    return Ending(
+        phase=Phase.WAITING,
+        status=InvocationStatus.WAITING,
+        progress=progress,
+        next_attempt_at=now + wait,
+        pending_sealed=keyring.seal_json(pending, places.invocation_pending(row.invocation_id)),
+        pending_deadline=waiting.deadline,
+    )
+
+
+def ending_of_deadline(deadline: datetime | None) -> Ending:
+    """The ending of an invocation that waited until its deadline."""
+    at = f" {deadline.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if deadline else ""
+    message = f"What the action waited for had not come by its deadline{at}."
+    return Ending(
+        phase=Phase.TIMED_OUT,
+        status=InvocationStatus.TIMED_OUT,
+        error={"type": "DeadlinePassed", "message": message},
+    )
+
+
+def ending_of_failure(
+    failure: Failure,
+    step: PlannedStep,
+    claimed: Claimed,
+    *,
+    delay: timedelta | None,
+    temporal_attempt: int,
+    progress: Any,
+) -> Ending:
+    """The ending of an attempt that failed, and whether another follows, after a `retry_delay`."""
     policy = step.retry_policy
     phase = plan.failure_phase(
         is_retryable=failure.is_retryable,
@@ -46,7 +95,7 @@ def ending_of_failure(
     next_attempt_at = None
     if not status.is_terminal:
         wait = timedelta(seconds=plan.backoff_seconds(temporal_attempt, policy))
-        next_attempt_at = datetime.now(UTC) + (retry_delay(failure) or wait)
+        next_attempt_at = datetime.now(UTC) + (wait if delay is None else delay)
     return Ending(
         phase=phase,
         status=status,
@@ -56,23 +105,63 @@ def ending_of_failure(
     )
 
 
-def retry_delay(failure: Failure) -> timedelta | None:
-    """The wait the action asked for, between none and a day; None leaves it to Temporal's policy."""
-    if failure.retry_after is None:
-        return None
-    return max(timedelta(0), min(failure.retry_after, LONGEST_RETRY))
+def retry_delay(failure: Failure, step: PlannedStep, claimed: Claimed) -> timedelta | None:
+    """The wait before the next attempt; None leaves it to Temporal's policy.
+
+    It is what the action asked for, a day at most. An invocation that has waited tells Temporal always: its count of
+    attempts has grown by waiting, and a deadline may come first.
+    """
+    asked = failure.retry_after
+    if asked is not None:
+        asked = max(plan.SHORTEST_WAIT, min(asked, LONGEST_RETRY))
+    if claimed.pending_sealed is None:
+        return asked
+    if asked is None:
+        asked = timedelta(seconds=plan.backoff_seconds(claimed.counted_before + 1, step.retry_policy))
+    left = plan.waiting_time(datetime.now(UTC), asked, claimed.pending_deadline)
+    return plan.SHORTEST_WAIT if left is None else left
 
 
-def fail(failure: Failure, ending: Ending) -> NoReturn:
-    """Tell Temporal how an attempt failed: to try again, or that the series is over."""
+def wait(ending: Ending) -> NoReturn:
+    """Tell Temporal that the invocation waits: its server keeps the time, and no worker."""
+    assert ending.next_attempt_at is not None  # noqa: S101 - who waits has it
+    _wait_until(ending.next_attempt_at)
+
+
+def go_on_waiting(row: Task) -> None:
+    """Turn an attempt down that comes too early: a worker died between recording a wait and telling Temporal of it."""
+    if row.status is InvocationStatus.WAITING and row.next_attempt_at is not None:
+        left = row.next_attempt_at - datetime.now(UTC)
+        if left > CLOCKS_MAY_DIFFER:
+            _wait_until(row.next_attempt_at)
+
+
+def _wait_until(moment: datetime) -> NoReturn:
+    raise ApplicationError(
+        f"Waits until {moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC.",
+        type=PENDING,
+        next_retry_delay=max(plan.SHORTEST_WAIT, moment - datetime.now(UTC)),
+        category=ApplicationErrorCategory.BENIGN,
+    )
+
+
+def give_up(ending: Ending) -> NoReturn:
+    """Tell Temporal that an invocation ended at its deadline."""
+    error = ending.error or {}
+    raise ApplicationError(error.get("message", ""), ending.status.value, type=error.get("type"), non_retryable=True)
+
+
+def fail(failure: Failure, ending: Ending, delay: timedelta | None) -> NoReturn:
+    """Tell Temporal how an attempt failed: to try again after this delay, or that the series is over."""
     if not ending.status.is_terminal:
-        raise ApplicationError(failure.message, type=failure.error_type, next_retry_delay=retry_delay(failure))
+        raise ApplicationError(failure.message, type=failure.error_type, next_retry_delay=delay)
     error_type = failure.error_type if ending.phase is Phase.FAILED_PERMANENT else ATTEMPTS_USED_UP
     raise ApplicationError(failure.message, ending.status.value, type=error_type, non_retryable=True)
 
 
-def outcome_of_success(row: Task, output: Any, output_json: bytes) -> Outcome:
+def outcome_of_success(row: Task, success: Success) -> Outcome:
     """What a success tells Temporal: a small output inline, so that the history can be read; else a reference."""
+    output, output_json = success.output, success.output_json
     if len(output_json) > INLINE_BYTES:
         output = {
             "ref": f"invocations/{row.invocation_id}/output",
@@ -92,7 +181,7 @@ def settled(row: Task, keyring: Keyring) -> Outcome:
     if row.status is InvocationStatus.SUCCEEDED:
         place = places.invocation_output(row.invocation_id)
         output_json = keyring.open(row.output_sealed or b"", place)
-        return outcome_of_success(row, keyring.open_json(row.output_sealed or b"", place), output_json)
+        return outcome_of_success(row, Success(output=json.loads(output_json), output_json=output_json))
     if row.status is InvocationStatus.SKIPPED:
         return Outcome(invocation_id=row.invocation_id, status=row.status, reason=row.skipped_reason)
     message = (row.error or {}).get("message") or "The invocation was closed."

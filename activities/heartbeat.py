@@ -27,10 +27,11 @@ class Beat:
             TypeError: It cannot be written as JSON. A heartbeat that cannot be sent would end the attempt.
             ValueError: It cannot be written as JSON, or is over 32 KiB.
         """
-        size = len(json.dumps(progress, allow_nan=False))
-        if size > _MAX_BYTES:
-            raise ValueError(f"The progress has {size} bytes; at most {_MAX_BYTES} are kept. Report less.")
-        self.progress = readable_json(progress)
+        written = json.dumps(progress, allow_nan=False)
+        if len(written) > _MAX_BYTES:
+            raise ValueError(f"The progress has {len(written)} bytes; at most {_MAX_BYTES} are kept. Report less.")
+        # What was measured, not the plugin's object, which may be another one by now.
+        self.progress = readable_json(json.loads(written))
 
 
 @asynccontextmanager

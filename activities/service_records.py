@@ -52,7 +52,7 @@ class ServiceRecords:
             )
         )
         if found is None:
-            raise ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
+            raise _over()
         result = None
         if found.result_sealed is not None:
             result = self._keyring.open(found.result_sealed, self._place(intent))
@@ -61,9 +61,11 @@ class ServiceRecords:
 
     async def via(self, intent: Intent, provider: str) -> None:
         """Write down where it goes."""
-        await self._recorder.write(
+        is_held = await self._recorder.write(
             lambda connection: effects.hand_over(connection, self._row, self._key(intent), provider)
         )
+        if not is_held:
+            raise _over()
 
     async def finish(self, intent: Intent, call: ServiceCall, state: EffectState, result: bytes | None) -> None:
         """Write down what became of it."""
@@ -85,6 +87,10 @@ class ServiceRecords:
 
     def _place(self, intent: Intent) -> str:
         return places.effect_result(self._row.invocation_id, intent.service, intent.ordinal)
+
+
+def _over() -> ServiceError:
+    return ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
 
 
 def _detail(call: ServiceCall) -> Mapping[str, Any]:

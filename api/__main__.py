@@ -11,6 +11,7 @@ import uvicorn
 from api.app import create_app
 from api.parts import check_parts
 from latchflow.errors import ConfigurationError
+from latchflow.runtime.watchdog import guarded
 from latchflow.settings import Settings
 from latchflow.telemetry import set_up_logs
 
@@ -51,6 +52,11 @@ def main() -> int:
 
 class _Server(uvicorn.Server):
     """Says where it listens, as soon as it does."""
+
+    async def main_loop(self) -> None:
+        """Serve until a signal comes; end the process when its loop is blocked."""
+        async with guarded():
+            await super().main_loop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""

@@ -13,9 +13,10 @@ from api.context import Context
 from api.errors import ForbiddenError, UnauthorizedError
 from latchflow.scopes import covers
 from latchflow.store.tokens import TokenState, is_token, look_up_token
+from latchflow.store.visibility import Limits
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
-PUBLIC_PREFIXES = ("/hooks/", "/callbacks/", "/codec/ui/")
+PUBLIC_PREFIXES = ("/hooks/", "/callbacks/", "/codec/ui/", "/invitations/", "/release/")
 
 _CALLER = "latchflow.caller"
 _REFUSALS = {
@@ -24,6 +25,7 @@ _REFUSALS = {
     "unknown": "This token is not known here.",
     "revoked": "This token was revoked.",
     "expired": "This token has expired.",
+    "disabled": "The user of this token is disabled.",
 }
 
 bearer = HTTPBearer(auto_error=False, description="A token `lfk_…` of this server.", scheme_name="token")
@@ -34,12 +36,16 @@ class Caller:
     """The token a call came with.
 
     Attributes:
-        name: The token's name; the actor of what the call does.
+        name: The token's name, a user's address for a personal one; the actor of what the call does.
+        user_id: Whose personal token it is.
+        limits: The events it sees; None: all of them. Every query for a caller with ``events:…`` takes them.
     """
 
     name: str
     token_id: UUID
     scopes: frozenset[str]
+    user_id: UUID | None = None
+    limits: Limits | None = None
 
 
 def is_public(path: str) -> bool:
@@ -74,7 +80,9 @@ async def authenticate(scope: Scope) -> None:
         entry = denied_call(reason=reason, method=scope["method"], path=_path(scope), actor=actor)
         await context.denials.record(entry)
         raise UnauthorizedError(_REFUSALS[reason])
-    scope[_CALLER] = Caller(name=state.name, token_id=state.id, scopes=state.scopes)
+    scope[_CALLER] = Caller(
+        name=state.name, token_id=state.id, scopes=state.scopes, user_id=state.user_id, limits=state.limits
+    )
 
 
 class Requires:

@@ -9,7 +9,9 @@ from temporalio.client import Client
 from api.bounded_audit import BoundedAudit
 from latchflow.crypto import Keyring
 from latchflow.runtime.administration import PluginAdministration
+from latchflow.runtime.host_services import HostServices
 from latchflow.runtime.running import RunningPlugins
+from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from latchflow.temporal.dispatch import Dispatcher
@@ -23,6 +25,8 @@ class Context:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
         plugins: What this process can run of them, and how it is kept up to date.
         administration: What admins do with plugins.
+        users: Invites people, by mail.
+        services: What reaches outside: mail, providers, and what they are configured with.
         denials: Where refused calls are recorded.
         rejections: Where deliveries that a trigger refused, or failed to read, are recorded.
     """
@@ -34,6 +38,8 @@ class Context:
     dispatcher: Dispatcher
     plugins: RunningPlugins
     administration: PluginAdministration
+    users: Users
+    services: HostServices
     denials: BoundedAudit
     rejections: BoundedAudit
 

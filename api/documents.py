@@ -5,8 +5,10 @@ from typing import Any
 from urllib.parse import quote
 
 from api.context import Context
+from api.schemas.bundles import BundleObject
 from api.schemas.definitions import Action, ActionCreate, Trigger, TriggerCreate
 from api.schemas.events import Event, EventSummary
+from latchflow.store import bundle_objects
 from latchflow.store.definition_changes import Draft
 from latchflow.store.definitions import Definition
 
@@ -58,6 +60,11 @@ def event_summary_of(row: Mapping[str, Any], context: Context) -> EventSummary:
 def event_of(row: Mapping[str, Any], context: Context) -> Event:
     """An event with everything."""
     return Event.model_validate({**row, "temporal_url": _temporal_url(row["workflow_id"], context)})
+
+
+def object_of(entry: bundle_objects.BundleObject) -> BundleObject:
+    """An object of a bundle; where its content is kept is nobody's business."""
+    return BundleObject.model_validate({**vars(entry), "sha256": entry.sha256.hex()})
 
 
 def _fields(definition: Definition) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from latchflow.errors import (
     ConflictError,
     FieldError,
+    GoneError,
     InvalidInputError,
     LatchflowError,
     MalformedError,
@@ -25,6 +26,8 @@ from latchflow.errors import (
     VersionConflictError,
 )
 from latchflow.schema_walk import pointer_of
+from latchflow.sdk import ServiceError
+from latchflow.services.upload import ObjectTooLargeError
 
 log = structlog.get_logger(__name__)
 
@@ -48,9 +51,15 @@ class PreconditionRequiredError(LatchflowError):
 
 
 class UnsupportedMediaTypeError(LatchflowError):
-    """The body is not JSON."""
+    """The body is not of a form that this endpoint reads."""
 
     code = "unsupported_media_type"
+
+
+class ServiceFailedError(LatchflowError):
+    """A service of ours, or a server behind it, refused or failed; its message says who must act."""
+
+    code = "service_failed"
 
 
 STATUS_OF: Mapping[type[LatchflowError], int] = {
@@ -59,12 +68,14 @@ STATUS_OF: Mapping[type[LatchflowError], int] = {
     ForbiddenError: 403,
     NotFoundError: 404,
     ConflictError: 409,
+    GoneError: 410,
     VersionConflictError: 412,
     TooLargeError: 413,
     UnsupportedMediaTypeError: 415,
     InvalidInputError: 422,
     PreconditionRequiredError: 428,
     SealError: 500,
+    ServiceFailedError: 502,
     UnavailableError: 503,
 }
 
@@ -110,6 +121,20 @@ def problem_of(error: LatchflowError) -> JSONResponse:
     return problem(status, error.message, code=error.code, errors=faults, headers=headers)
 
 
+def of_service(error: ServiceError) -> LatchflowError:
+    """What a service raised, as an error that has a status."""
+    message = str(error)
+    if isinstance(error, ObjectTooLargeError):
+        return TooLargeError(message)
+    if error.kind == "validation":
+        return InvalidInputError(message)
+    if error.kind == "not_found":
+        return NotFoundError(message)
+    if error.is_retryable:
+        return UnavailableError(message)
+    return ServiceFailedError(message)
+
+
 def unexpected(error: Exception) -> JSONResponse:
     """The response to an error nobody foresaw: its details go to the log only, under an id the answer names."""
     error_id = uuid.uuid4()
@@ -122,12 +147,17 @@ def unexpected(error: Exception) -> JSONResponse:
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every error as a problem."""
     app.add_exception_handler(LatchflowError, _latchflow_error)
+    app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
 
 
 async def _latchflow_error(_: Request, error: Exception) -> JSONResponse:
     return problem_of(cast("LatchflowError", error))
+
+
+async def _service_error(_: Request, error: Exception) -> JSONResponse:
+    return problem_of(of_service(cast("ServiceError", error)))
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:

@@ -1,11 +1,15 @@
 """What stands around every route: the last net, the limit of bodies, the token."""
 
+import re
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import authenticate, is_public
 from api.errors import problem_of, unexpected
 from latchflow.errors import LatchflowError, MalformedError, TooLargeError
+
+_OBJECT = re.compile(r"/admin/bundles/[^/]+/objects/")
 
 
 class LastNet:
@@ -39,22 +43,27 @@ class LastNet:
 
 
 class BodyLimit:
-    """Refuses a body over the limit: by its Content-Length before anything is read, else while it is read."""
+    """Refuses a body over the limit: by its Content-Length before anything is read, else while it is read.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    The content of an object is never in memory whole and has a limit of its own.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_object_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_object_bytes = max_object_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        too_large = TooLargeError(f"The body is larger than {self._max_bytes} bytes, the limit of this server.")
+        max_bytes = self._max_object_bytes if _carries_object(scope) else self._max_bytes
+        too_large = TooLargeError(f"The body is larger than {max_bytes} bytes, the limit of this server.")
         length = Headers(scope=scope).get("content-length")
         if length is not None and not length.isdecimal():
             raise MalformedError("Content-Length is no number.")
-        if length is not None and int(length) > self._max_bytes:
+        if length is not None and int(length) > max_bytes:
             raise too_large
         read_bytes = 0
         has_started = is_replaced = False
@@ -63,14 +72,14 @@ class BodyLimit:
             nonlocal read_bytes
             message = await receive()
             read_bytes += len(message.get("body", b""))
-            if read_bytes > self._max_bytes:
+            if read_bytes > max_bytes:
                 raise too_large
             return message
 
         async def replacing_send(message: Message) -> None:
             # Whatever an inner handler made of the error above, the sender learns the true reason.
             nonlocal has_started, is_replaced
-            if read_bytes > self._max_bytes and not has_started:
+            if read_bytes > max_bytes and not has_started:
                 has_started = is_replaced = True
                 await problem_of(too_large)(scope, receive, send)
             has_started = True
@@ -78,6 +87,10 @@ class BodyLimit:
                 await send(message)
 
         await self._app(scope, counting_receive, replacing_send)
+
+
+def _carries_object(scope: Scope) -> bool:
+    return scope["method"] == "PUT" and _OBJECT.match(scope["path"]) is not None
 
 
 class Authentication:

@@ -13,8 +13,10 @@ from api.context import Context
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.runtime.administration import PluginAdministration
+from latchflow.runtime.host_services import check_settings, open_services
 from latchflow.runtime.presence import ProcessIdentity, present
 from latchflow.runtime.running import running_plugins
+from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store import deployments
 from latchflow.store.database import Database
@@ -35,10 +37,11 @@ async def check_parts(settings: Settings) -> None:
     """Open what the API needs once, before a server does that would answer a fault with a traceback.
 
     Raises:
-        ConfigurationError: The keyring, the bootstrap token or the database cannot be used, or Temporal was never
-            reached at its address.
+        ConfigurationError: The keyring, a mail setting, the bootstrap token or the database cannot be used, or
+            Temporal was never reached at its address.
     """
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
+    check_settings(settings)
     bootstrap_token = settings.bootstrap_token.get_secret_value()
     if bootstrap_token:
         check_bootstrap_token(bootstrap_token)
@@ -64,7 +67,11 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
     plugins = await stack.enter_async_context(
         running_plugins(database, keyring, settings, home=settings.home or HOME, watches=True)
     )
-    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client))
+    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
+    services = await stack.enter_async_context(
+        open_services(settings, database, keyring, lambda: plugins.live.snapshot)
+    )
+    plugins.live.before_disposal(services.providers.let_go)
     stack.push_async_callback(dispatcher.close)
     await stack.enter_async_context(present(database, me, "api", plugins.live))
     return Context(
@@ -75,6 +82,8 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         dispatcher=dispatcher,
         plugins=plugins,
         administration=PluginAdministration(database, plugins, is_reloading=settings.plugin_hot_reload),
+        users=Users(database, services.mail, public_url=settings.public_url),
+        services=services,
         denials=BoundedAudit(database),
         rejections=BoundedAudit(database),
     )
@@ -85,7 +94,9 @@ async def chores(context: Context) -> AsyncIterator[None]:
     """Lead the deployment's chores whenever no other API process does, while the block runs."""
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
     closer = Closer(context.database, context.temporal)
-    task = asyncio.create_task(leader.run(lambda: run_chores(context.database, context.dispatcher, closer)))
+    task = asyncio.create_task(
+        leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage))
+    )
     try:
         yield
     finally:

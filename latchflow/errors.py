@@ -55,6 +55,12 @@ class NotFoundError(LatchflowError):
     code = "not_found"
 
 
+class GoneError(LatchflowError):
+    """It was there, and is not any more."""
+
+    code = "gone"
+
+
 class ConflictError(LatchflowError):
     """The state of the thing forbids this now."""
 

@@ -12,6 +12,8 @@ _SHORTEST = 4  # below that, masking would tear ordinary words apart
 _SHORTEST_CREDENTIAL = 8
 _ESCAPED = re.compile("%[0-9A-F]{2}")
 _UNFIT = re.compile("[\x00\ud800-\udfff]")
+# But for tab and newline: what moves the cursor, colours, or writes from right to left.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Masker:
@@ -56,6 +58,11 @@ def readable(text: str) -> str:
     return _UNFIT.sub("\ufffd", text)
 
 
+def printable(text: str) -> str:
+    """A readable text that does nothing to the terminal or page that shows it."""
+    return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
 def readable_json(value: Any) -> Any:
     """A JSON value with every text in it readable, keys too."""
     if isinstance(value, str):
@@ -79,6 +86,7 @@ def strings_in(value: Any) -> list[str]:
 
 
 def _replaced(text: str, forms: Iterable[str]) -> str:
+    text = str.__str__(text)  # a subclass may answer for itself
     for form in forms:
         text = text.replace(form, MASK)
     return text

@@ -123,6 +123,7 @@ class PlannedStep:
     Attributes:
         skip_reason: Set when the step was already known not to run (disabled).
         timeout_seconds: Of one attempt, 1 to 115.
+        task_queue: Of the plugin's own workers; None for the queue of the event's workflow.
     """
 
     invocation_id: UUID
@@ -140,6 +141,7 @@ class PlannedStep:
     timeout_seconds: int = 115
     retry_policy: RetryPolicy = RetryPolicy()
     skip_reason: str | None = None
+    task_queue: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ MANIFEST_QUERY = "manifest"
 ATTEMPTS_USED_UP = "AttemptsUsedUp"
 CLOSED = "Closed"
 NOT_HERE = "NotHere"
+PENDING = "Pending"
 PLUGIN_DISABLED = "PluginDisabled"
 SUPERSEDED = "Superseded"
 
@@ -52,6 +53,11 @@ def capability_id(plugin_name: str, kind: str, key: str) -> UUID:
 def normal_form(name: str) -> str:
     """A name as it stands in keys and variables: capitals, digits and ``_``, like ``LATCHFLOW_PLUGIN_GMAIL``."""
     return re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
+
+
+def plugin_task_queue(plugin_name: str) -> str:
+    """The task queue of a plugin that has workers of its own, like ``latchflow-plugin-acme-reports``."""
+    return f"{TASK_QUEUE}-plugin-{normal_form(plugin_name).lower().replace('_', '-')}"
 
 
 def provider_config_key(plugin_name: str, provider_id: str) -> str:

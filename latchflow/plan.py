@@ -1,6 +1,7 @@
 """Pure decisions: which steps are next, and what status follows. No await, no clock, no logger."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 from uuid import UUID, uuid5
@@ -18,6 +19,7 @@ from latchflow.model import (
     RunStatus,
     StepInForce,
 )
+from latchflow.names import plugin_task_queue
 
 PREVIOUS_FAILED = "previous_failed"
 STEP_DISABLED = "step_disabled"
@@ -26,12 +28,31 @@ ACTION_DISABLED = "action_disabled"
 MAX_LOST_ATTEMPTS = 6
 """An invocation that lost this many workers ends FAILED: it may be what kills them."""
 
+SHORTEST_WAIT = timedelta(milliseconds=100)
+"""Between a `Pending` and its ``resume``; Temporal takes a wait of nothing for none asked for."""
+
+LONGEST_WAIT = timedelta(days=365)
+
 Outcomes = Mapping[UUID, Outcome]
 """What ended so far, by invocation id."""
 
 
-def manifest(event_id: UUID, trigger_id: UUID, trigger_name: str, pipelines: Sequence[PipelineInForce]) -> Manifest:
-    """What an event owes. Its run and invocation ids derive from the event's, so that a repeat gives the same ones."""
+def manifest(
+    event_id: UUID,
+    trigger_id: UUID,
+    trigger_name: str,
+    pipelines: Sequence[PipelineInForce],
+    dedicated: Collection[str] = (),
+) -> Manifest:
+    """What an event owes. Its run and invocation ids derive from the event's, so that a repeat gives the same ones.
+
+    Args:
+        event_id: The event.
+        trigger_id: Its trigger.
+        trigger_name: As it is called now.
+        pipelines: Those in force.
+        dedicated: Names of the plugins that have workers of their own.
+    """
     runs = []
     for pipeline in pipelines:
         run_id = uuid5(event_id, str(pipeline.id))
@@ -41,7 +62,7 @@ def manifest(event_id: UUID, trigger_id: UUID, trigger_name: str, pipelines: Seq
                 pipeline_id=pipeline.id,
                 pipeline_name=pipeline.name,
                 pipeline_version=pipeline.version,
-                steps=tuple(_planned(run_id, step) for step in pipeline.steps),
+                steps=tuple(_planned(run_id, step, dedicated) for step in pipeline.steps),
             )
         )
     return Manifest(event_id=event_id, trigger_id=trigger_id, trigger_name=trigger_name, runs=tuple(runs))
@@ -127,7 +148,20 @@ def backoff_seconds(attempt: int, policy: RetryPolicy) -> float:
     return min(interval, max(policy.maximum_interval_seconds, policy.initial_interval_seconds))
 
 
-def _planned(run_id: UUID, step: StepInForce) -> PlannedStep:
+def waiting_time(now: datetime, check_after: timedelta, deadline: datetime | None) -> timedelta | None:
+    """How long an invocation that answered `Pending` waits before it is looked at again.
+
+    Returns:
+        Not longer than to its deadline; None when that has come, and the invocation gives up.
+    """
+    left = LONGEST_WAIT if deadline is None else deadline - now
+    if left <= timedelta(0):
+        return None
+    return max(SHORTEST_WAIT, min(check_after, left, LONGEST_WAIT))
+
+
+def _planned(run_id: UUID, step: StepInForce, dedicated: Collection[str]) -> PlannedStep:
+    is_dedicated = step.plugin in dedicated
     reason = None
     if not step.is_enabled:
         reason = STEP_DISABLED
@@ -146,10 +180,11 @@ def _planned(run_id: UUID, step: StepInForce) -> PlannedStep:
         capability_key=step.capability_key,
         kind=step.kind,
         on_failure=step.on_failure,
-        is_inline=step.is_inline,
+        is_inline=step.is_inline and not is_dedicated,
         timeout_seconds=step.timeout_seconds or step.action_timeout_seconds or PlannedStep.timeout_seconds,
         retry_policy=RetryPolicy(**policy),
         skip_reason=reason,
+        task_queue=plugin_task_queue(step.plugin) if is_dedicated else None,
     )
 
 

@@ -1,6 +1,7 @@
 """The scopes a token may carry, and what it takes to be let through."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 ALL = "*"
 
@@ -22,3 +23,9 @@ def covers(held: Iterable[str], wanted: str) -> bool:
     """Whether a holder of these scopes may do, or pass on, what the wanted one allows."""
     held = frozenset(held)
     return wanted in held or ALL in held
+
+
+ROLE_SCOPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"ADMIN": (ALL,), "EXECUTOR": ("events:read", "events:operate")}
+)
+"""What the personal tokens of a user carry, by the user's role."""

@@ -78,6 +78,7 @@ async def _invoke(manifest: Manifest, run: PlannedRun, step: PlannedStep) -> Out
             EXECUTE_ACTION,
             task,
             result_type=Outcome,
+            task_queue=step.task_queue,
             activity_id=str(step.invocation_id),
             start_to_close_timeout=policies.START_TO_CLOSE,
             heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import Path, Query, Response
 
 from api.auth import Caller, requires
-from api.context import ContextDep
+from api.context import Context, ContextDep
 from api.documents import action_of, draft_of, plain
 from api.etags import IfMatch, set_etag
 from api.paging import Cursor, Limit, decode_time_cursor, encode_cursor
@@ -14,8 +14,9 @@ from api.routing import admin_router
 from api.schemas.conventions import Listing
 from api.schemas.definitions import Action, ActionCreate, ActionPatch
 from api.schemas.events import Execution
+from latchflow.errors import FieldError, InvalidInputError
 from latchflow.store.definition_changes import change_definition, create_definition, delete_definition
-from latchflow.store.definitions import ACTIONS, get_definition, list_definitions
+from latchflow.store.definitions import ACTIONS, Definition, get_definition, list_definitions
 from latchflow.store.event_documents import list_executions
 
 router = admin_router("/admin/actions", "actions")
@@ -42,6 +43,7 @@ async def create_action(context: ContextDep, caller: Writer, body: ActionCreate,
     """The config must satisfy the schema of the capability."""
     async with context.database.transaction() as connection:
         action = await create_definition(connection, context.keyring, ACTIONS, draft_of(body), actor=caller.name)
+        refuse_switched_off(context, action)
     set_etag(response, action.version)
     return action_of(action)
 
@@ -69,6 +71,7 @@ async def change_action(
         action = await change_definition(
             connection, context.keyring, ACTIONS, action_id, plain(body.given()), expected=expected, actor=caller.name
         )
+        refuse_switched_off(context, action)
     set_etag(response, action.version)
     return action_of(action)
 
@@ -96,13 +99,26 @@ async def delete_action(
 
 @router.get("/{actionId}/executions", summary="List the executions of an action", operation_id="listActionExecutions")
 async def list_action_executions(
-    context: ContextDep, _: EventReader, action_id: ActionId, limit: Limit = 50, cursor: Cursor = None
+    context: ContextDep, caller: EventReader, action_id: ActionId, limit: Limit = 50, cursor: Cursor = None
 ) -> Listing[Execution]:
     """Invocations with their attempts, newest first."""
     listing = f"actions/{action_id}/executions"
     after = decode_time_cursor(listing, cursor)
     async with context.database.connection() as connection:
         await get_definition(connection, context.keyring, ACTIONS, action_id)
-        page = await list_executions(connection, context.keyring, action_id, limit=limit, after=after)
+        page = await list_executions(
+            connection, context.keyring, action_id, limit=limit, after=after, limits=caller.limits
+        )
     items = [Execution.model_validate(row) for row in page.items]
     return Listing(items=items, next_cursor=encode_cursor(listing, page.next_key))
+
+
+def refuse_switched_off(context: Context, action: Definition) -> None:
+    """Refuse an enabled definition of an action that this deployment does not run, inside the change's transaction.
+
+    Raises:
+        InvalidInputError: Says how to switch it on.
+    """
+    reason = context.settings.switched_off.get((action.plugin, action.capability_key))
+    if reason is not None and action.is_enabled:
+        raise InvalidInputError(reason, [FieldError(pointer="/capability", message=reason)])

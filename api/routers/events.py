@@ -27,7 +27,7 @@ _LISTING = "events"
 @router.get("", summary="List events", operation_id="listEvents")
 async def list_events(
     context: ContextDep,
-    _: Reader,
+    caller: Reader,
     trigger_id: Annotated[UUID | None, Query(alias="triggerId")] = None,
     status: OfStatus = None,
     limit: Limit = 50,
@@ -37,14 +37,15 @@ async def list_events(
     after = decode_time_cursor(_LISTING, cursor)
     async with context.database.connection() as connection:
         page = await event_documents.list_events(
-            connection, trigger_id=trigger_id, status=status, limit=limit, after=after
+            connection, trigger_id=trigger_id, status=status, limit=limit, after=after, limits=caller.limits
         )
     items = [event_summary_of(row, context) for row in page.items]
     return Listing(items=items, next_cursor=encode_cursor(_LISTING, page.next_key))
 
 
 @router.get("/{eventId}", summary="Read an event", operation_id="getEvent")
-async def get_event(context: ContextDep, _: Reader, event_id: EventId) -> Event:
+async def get_event(context: ContextDep, caller: Reader, event_id: EventId) -> Event:
     """With its context, its runs, their invocations and every attempt."""
     async with context.database.connection() as connection:
-        return event_of(await event_documents.get_event(connection, context.keyring, event_id), context)
+        event = await event_documents.get_event(connection, context.keyring, event_id, limits=caller.limits)
+    return event_of(event, context)

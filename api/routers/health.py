@@ -1,6 +1,7 @@
 """Whether the process lives, whether it can serve, and how the whole deployment is."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -9,6 +10,7 @@ from api.auth import Caller, requires
 from api.context import Context, ContextDep
 from api.routing import admin_router
 from api.schemas.health import PluginHealth, ProcessHealth, Readiness, RuntimeHealth, State
+from api.strain import strain_problems
 from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.store import events, processes
 from latchflow.store.plugins import list_plugins
@@ -57,15 +59,14 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
     if unrouted:
         wait = "step waits" if unrouted == 1 else "steps wait"
         problems.append(f"{unrouted} {wait} for a worker that has their plugin (status UNROUTED).")
-    if not any(process.role == "worker" for process in alive):
-        problems.append("No worker reports: events wait. Start one with `latchflow worker`.")
+    problems += strain_problems(alive, context.settings.dedicated)
     problems += [problem for plugin in plugins for problem in _plugin_problems(plugin)]
     return RuntimeHealth(
         status="degraded" if problems else "ok",
         problems=problems,
         temporal=temporal,
         unstarted_events=unstarted_events,
-        processes=[ProcessHealth.model_validate(process) for process in alive],
+        processes=[ProcessHealth.model_validate({**asdict(process), **process.stats}) for process in alive],
         plugins=[PluginHealth.model_validate({**row, "processes": row["instances"]}) for row in plugins],
     )
 

@@ -28,7 +28,7 @@ Reader = Annotated[Caller, requires("events:read")]
 @router.get("/{eventId}/history", summary="Read what Temporal recorded", operation_id="getEventHistory")
 async def get_event_history(
     context: ContextDep,
-    _: Reader,
+    caller: Reader,
     event_id: Annotated[UUID, Path(alias="eventId")],
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -36,7 +36,7 @@ async def get_event_history(
     """Temporal's own history of the event's workflow, oldest first, payloads decoded, secrets masked."""
     listing = f"events/{event_id}/history"
     async with context.database.connection() as connection:
-        status = await events.status_of(connection, event_id)
+        status = await events.status_of(connection, event_id, limits=caller.limits)
         masker = await masker_of_events(connection, context.keyring, [event_id])
     if status is None:
         raise NotFoundError(f"There is no event {event_id}.")

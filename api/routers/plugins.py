@@ -1,6 +1,7 @@
 """``/admin/plugins``."""
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Path
@@ -11,8 +12,10 @@ from api.paging import Cursor, Limit, decode_cursor, encode_cursor
 from api.routing import admin_router
 from api.schemas.conventions import Listing
 from api.schemas.plugins import Plugin, PluginPatch, PluginStatus
+from latchflow.runtime.provider_states import provider_states
 from latchflow.runtime.usage import merged
 from latchflow.store import plugins
+from latchflow.store.database import Connection
 
 router = admin_router("/admin/plugins", "plugins")
 
@@ -29,6 +32,7 @@ async def list_plugins(context: ContextDep, _: Reader, limit: Limit = 50, cursor
     after = decode_cursor(_LISTING, cursor)
     async with context.database.connection() as connection:
         page = await plugins.list_plugins(connection, limit=limit, after=after[0] if after else None)
+        await _add_provider_states(context, connection, page.items)
     items = [Plugin.model_validate(row) for row in page.items]
     return Listing(items=items, next_cursor=encode_cursor(_LISTING, page.next_key))
 
@@ -73,4 +77,16 @@ async def plugin_status(context: ContextDep, _: Reader, plugin_id: PluginId) -> 
 
 async def _document(context: Context, plugin_id: UUID) -> Plugin:
     async with context.database.connection() as connection:
-        return Plugin.model_validate(await plugins.get_plugin(connection, plugin_id))
+        row = await plugins.get_plugin(connection, plugin_id)
+        await _add_provider_states(context, connection, [row])
+        return Plugin.model_validate(row)
+
+
+async def _add_provider_states(context: Context, connection: Connection, rows: list[dict[str, Any]]) -> None:
+    if not any(row["providers"] for row in rows):
+        return
+    states = await provider_states(connection, context.services.config)
+    for row in rows:
+        for provider in row["providers"]:
+            state = states[row["name"], provider["id"]]
+            provider.update(asdict(state))

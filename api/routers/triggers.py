@@ -98,7 +98,7 @@ async def delete_trigger(
 @router.get("/{triggerId}/events", summary="List the events of a trigger", operation_id="listTriggerEvents")
 async def list_trigger_events(
     context: ContextDep,
-    _: EventReader,
+    caller: EventReader,
     trigger_id: TriggerId,
     status: OfStatus = None,
     limit: Limit = 50,
@@ -109,6 +109,8 @@ async def list_trigger_events(
     after = decode_time_cursor(listing, cursor)
     async with context.database.connection() as connection:
         await get_definition(connection, context.keyring, TRIGGERS, trigger_id)
-        page = await list_events(connection, trigger_id=trigger_id, status=status, limit=limit, after=after)
+        page = await list_events(
+            connection, trigger_id=trigger_id, status=status, limit=limit, after=after, limits=caller.limits
+        )
     items = [event_summary_of(row, context) for row in page.items]
     return Listing(items=items, next_cursor=encode_cursor(listing, page.next_key))

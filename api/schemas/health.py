@@ -9,8 +9,31 @@ from api.schemas.plugins import PluginProcess
 State = Literal["ok", "away"]
 
 
+class LeftoverThread(Answer):
+    """A thread that outlived its attempt; without a capability, one whose loop was replaced."""
+
+    plugin: str
+    capability: str | None
+    since: Time
+
+
+class ReplacedLoop(Answer):
+    """How often a plugin's loop was replaced, and where the plugin blocked it last."""
+
+    plugin: str
+    times: int
+    last_place: str
+    last_at: Time
+
+
 class ProcessHealth(Answer):
-    """A process that reported within the last seconds."""
+    """A process that reported within the last seconds.
+
+    Attributes:
+        dedicated_plugin: The one plugin that a dedicated worker is for.
+        leftover_threads: Threads of plugins that live on though nobody waits for them; `leftover` lists 20 at most.
+        replaced_loops: How often a plugin blocked its loop so long that it was replaced, since the process started.
+    """
 
     role: str
     identity: str
@@ -19,6 +42,11 @@ class ProcessHealth(Answer):
     version: str
     started_at: Time
     seen_at: Time
+    dedicated_plugin: str | None = None
+    leftover_threads: int = 0
+    leftover: tuple[LeftoverThread, ...] = ()
+    replaced_loops: int = 0
+    replaced: tuple[ReplacedLoop, ...] = ()
 
 
 class PluginHealth(Answer):

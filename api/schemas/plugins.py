@@ -22,19 +22,19 @@ class Capability(Answer):
 
 
 class Provider(Answer):
-    """A provider of a plugin.
-
-    Attributes:
-        config_key: Where the system config keeps its config.
-        defaults: The environment variable that stands in for a property that the config lacks.
-    """
+    """A provider of a plugin."""
 
     kind: str
     id: str
     display_name: str
     config_schema: dict[str, Any]
-    config_key: str
-    defaults: dict[str, str]
+    config_key: Annotated[str, Field(description="Its key in the system config.")]
+    defaults: Annotated[
+        dict[str, str], Field(description="The environment variable that stands in for a property that is not set.")
+    ]
+    is_configured: bool
+    is_active: Annotated[bool, Field(description="Whether it is the one of its kind that is used.")]
+    problem: Annotated[str | None, Field(description="Why its config cannot be used.")]
 
 
 class Instance(Answer):

@@ -36,6 +36,7 @@ class Token(Answer):
     id: UUID
     name: str
     scopes: list[str]
+    user_id: UUID | None = None
     created_at: Time
     created_by: str
     expires_at: Time | None

@@ -8,6 +8,7 @@ from latchflow.cli.dev import dev
 from latchflow.cli.keys import keys
 from latchflow.cli.plugins import plugins
 from latchflow.cli.programs import api, worker
+from latchflow.cli.providers import providers
 from latchflow.errors import ConfigurationError
 from latchflow.settings import Settings
 
@@ -23,6 +24,7 @@ app.command(context_settings=_PASS_ON)(worker)
 app.command(context_settings=_PASS_ON)(api)
 app.add_typer(keys, name="keys")
 app.add_typer(plugins, name="plugins")
+app.add_typer(providers, name="providers")
 
 
 @app.command()

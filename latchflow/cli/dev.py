@@ -34,7 +34,8 @@ def dev(
     from latchflow.dev.options import StackOptions
     from latchflow.dev.stack import run_stack
 
-    root = find_app_root(Settings.load())
+    settings = Settings.load()
+    root = find_app_root(settings)
     options = StackOptions(
         root=root,
         data_dir=(data_dir or root / ".latchflow").expanduser().absolute(),
@@ -42,6 +43,7 @@ def dev(
         temporal_port=temporal_port,
         ui_port=ui_port,
         processes=processes,
+        dedicated=sorted(settings.dedicated),
         ready_file=ready_file.expanduser().absolute() if ready_file else None,
         is_fresh=is_fresh,
     )

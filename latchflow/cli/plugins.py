@@ -1,4 +1,4 @@
-"""``latchflow plugins``: what is installed, and enabling it."""
+"""``latchflow plugins``: writing and checking them, what is installed, and enabling it."""
 
 import json
 import sys
@@ -6,10 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from latchflow.cli.plugin_kit import check, new
 from latchflow.errors import ConfigurationError
 from latchflow.settings import Settings
 
-plugins = typer.Typer(help="Plugins of a running deployment.", no_args_is_help=True)
+plugins = typer.Typer(help="Write, check and manage plugins.", no_args_is_help=True)
+plugins.command("new")(new)
+plugins.command("check")(check)
 
 _COLUMNS = ("name", "version", "status", "granted", "brings", "error")
 

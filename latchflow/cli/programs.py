@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -10,9 +11,15 @@ from latchflow.cli.app_root import find_app_root
 from latchflow.settings import Settings
 
 
-def worker(context: typer.Context) -> None:
+def worker(
+    context: typer.Context,
+    plugin: Annotated[
+        str | None, typer.Option(help="Work only for this plugin of LATCHFLOW_DEDICATED_PLUGINS.", show_default="all")
+    ] = None,
+) -> None:
     """Run a worker; arguments are handed to worker.py."""
-    _become(["worker.py", *context.args])
+    dedicated = () if plugin is None else ("--plugin", plugin)
+    _become(["worker.py", *dedicated, *context.args])
 
 
 def api(context: typer.Context) -> None:

@@ -46,8 +46,9 @@ class Server:
             found = json.loads(profile.read_text(encoding="utf-8"))
             return cls(found["apiUrl"], found["token"])
         except (OSError, ValueError, KeyError, TypeError):
-            message = f"There is no server to talk to: {profile} is not there. {_HOW_TO_NAME_IT}"
-            raise ConfigurationError(message) from None
+            raise ConfigurationError(
+                f"There is no server to talk to: {profile} is not there. {_HOW_TO_NAME_IT}"
+            ) from None
 
     def get(self, path: str) -> Any:
         """The answer to a GET. Raises ConfigurationError."""
@@ -75,8 +76,9 @@ class Server:
             )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             reason = str(error) or type(error).__name__
-            message = f"{self._url} does not answer: {reason}. Start it, or correct the address."
-            raise ConfigurationError(message) from None
+            raise ConfigurationError(
+                f"{self._url} does not answer: {reason}. Start it, or correct the address."
+            ) from None
         if answer.is_success:
             return answer.json() if answer.content else None
         raise ConfigurationError(f"{self._url} answered {answer.status_code}: {_reason(answer)}")

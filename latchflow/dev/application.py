@@ -22,9 +22,9 @@ def api_program(root: Path, env: Mapping[str, str]) -> Program:
     return Program(name="api", argv=[sys.executable, "-m", "api"], env=env, cwd=root, is_echoed=True)
 
 
-def worker_program(name: str, root: Path, env: Mapping[str, str]) -> Program:
-    """One worker process."""
-    argv = [sys.executable, "worker.py"]
+def worker_program(name: str, root: Path, env: Mapping[str, str], *, plugin: str | None = None) -> Program:
+    """One worker process; of one plugin only, when that has workers of its own."""
+    argv = [sys.executable, "worker.py", *(("--plugin", plugin) if plugin is not None else ())]
     return Program(name=name, argv=argv, env=env, cwd=root, is_echoed=True, stop_seconds=_WORKER_STOP_SECONDS)
 
 

@@ -13,7 +13,7 @@ _LOCK = "lock"
 _FOLDERS = ("logs", "mails")
 # What a stack makes in its data directory beside these; nothing else in there is ever removed.
 _MADE = (
-    *("secrets.json", "profile.json", "state.json", "initdb.password", "postgres", "postgres.new"),
+    *("secrets.json", "profile.json", "state.json", "initdb.password", "postgres", "postgres.new", "storage"),
     *("temporal.db", "temporal.db-shm", "temporal.db-wal", "temporal.db-journal"),
 )
 

@@ -1,5 +1,6 @@
 """What the operator asked ``latchflow dev`` for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ class StackOptions:
         temporal_port: The port of Temporal's gRPC frontend.
         ui_port: The port of the Temporal Web UI.
         processes: How many worker processes.
+        dedicated: The plugins that get a worker of their own beside them.
         ready_file: Where to say that the stack is ready, if anywhere.
         is_fresh: Whether to begin with an empty data directory.
     """
@@ -25,5 +27,6 @@ class StackOptions:
     temporal_port: int | None = None
     ui_port: int | None = None
     processes: int = 1
+    dedicated: Sequence[str] = ()
     ready_file: Path | None = None
     is_fresh: bool = False

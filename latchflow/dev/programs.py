@@ -15,6 +15,7 @@ from latchflow.dev.ready import StackAddresses
 from latchflow.dev.sink import Sink
 from latchflow.dev.stack_keys import StackKeys
 from latchflow.dev.temporal_server import NAMESPACE, TemporalServer
+from latchflow.names import normal_form
 from latchflow.settings import Settings
 
 # Of one process: the check at its start, the API's lock as leader.
@@ -31,6 +32,7 @@ class StackPorts:
     temporal_ui: int
     postgres: int
     worker_metrics: tuple[int, ...]
+    dedicated_metrics: tuple[int, ...] = ()
 
 
 def choose_ports(options: StackOptions) -> StackPorts:
@@ -46,6 +48,7 @@ def choose_ports(options: StackOptions) -> StackPorts:
         temporal_ui=ports.choose(options.ui_port, "--ui-port"),
         postgres=ports.choose(),
         worker_metrics=tuple(ports.choose() for _ in range(options.processes)),
+        dedicated_metrics=tuple(ports.choose() for _ in options.dedicated),
     )
 
 
@@ -55,6 +58,7 @@ class StackPrograms:
     Attributes:
         addresses: Where they are, once they run.
         worker_names: The names of the worker parts.
+        dedicated_names: Those of the workers that are for one plugin, by the name of the plugin.
         stop_order: The parts in the order in which they stop: who is served before who serves.
     """
 
@@ -76,7 +80,9 @@ class StackPrograms:
         self.temporal = TemporalServer(options.data_dir, ports.temporal, ports.temporal_ui, codec_endpoint, inherited)
         count = options.processes
         self.worker_names = ["worker"] if count == 1 else [f"worker-{number}" for number in range(1, count + 1)]
-        self.stop_order = [self.worker_names, ["api"], ["temporal"], ["postgres"]]
+        self.dedicated_names = {plugin: f"worker-plugin-{_slug(plugin)}" for plugin in options.dedicated}
+        workers = [*self.worker_names, *self.dedicated_names.values()]
+        self.stop_order = [workers, ["api"], ["temporal"], ["postgres"]]
         self.addresses = StackAddresses(
             api_url=api_url,
             admin_token=keys.admin_token,
@@ -111,11 +117,16 @@ class StackPrograms:
 
     def workers(self) -> list[Program]:
         """The worker processes, each with a metrics port of its own."""
-        metrics = [f"{LOOPBACK}:{port}" for port in self._ports.worker_metrics]
+        ordinary = zip(self.worker_names, self._ports.worker_metrics, strict=True)
+        dedicated = zip(self.dedicated_names.items(), self._ports.dedicated_metrics, strict=True)
         return [
-            worker_program(name, self._options.root, self._application({"LATCHFLOW_WORKER_METRICS_ADDRESS": address}))
-            for name, address in zip(self.worker_names, metrics, strict=True)
+            *(self._worker(name, port, None) for name, port in ordinary),
+            *(self._worker(name, port, plugin) for (plugin, name), port in dedicated),
         ]
+
+    def _worker(self, name: str, metrics_port: int, plugin: str | None) -> Program:
+        env = self._application({"LATCHFLOW_WORKER_METRICS_ADDRESS": f"{LOOPBACK}:{metrics_port}"})
+        return worker_program(name, self._options.root, env, plugin=plugin)
 
     def _application(self, own: Mapping[str, str]) -> dict[str, str]:
         shared = {
@@ -127,12 +138,18 @@ class StackPrograms:
             # The SDK would otherwise take the rest of the connection from a profile in the home directory.
             "TEMPORAL_CONFIG_FILE": os.devnull,
             "LATCHFLOW_TEMPORAL_UI_URL": self.temporal.ui_url,
+            "LATCHFLOW_PUBLIC_URL": self.addresses.api_url,
+            "LATCHFLOW_STORAGE_DIR": str(self.data_dir.resolve() / "storage"),
         }
         return environment.application(self._environ, {**shared, **own}, smtp_address=self._smtp_address)
+
+
+def _slug(plugin: str) -> str:
+    return normal_form(plugin).lower().replace("_", "-")
 
 
 def _connections(options: StackOptions, environ: Mapping[str, str]) -> int:
     """Enough for the pools of the API and of every worker, and for what an operator opens beside them."""
     pool_size = environ.get("DATABASE_POOL_SIZE", "").strip()
     each = int(pool_size) if pool_size.isdecimal() else Settings.model_fields["database_pool_size"].default
-    return (options.processes + 1) * (each + _BESIDE_THE_POOL) + _FOR_OPERATORS
+    return (options.processes + len(options.dedicated) + 1) * (each + _BESIDE_THE_POOL) + _FOR_OPERATORS

@@ -7,6 +7,9 @@ from pathlib import Path
 from latchflow.dev.private_file import try_writing, write_private
 from latchflow.errors import ConfigurationError
 
+Pids = dict[str, int | list[int] | dict[str, int | None] | None]
+"""Of each part its process; of the workers a list when there are several, of those of one plugin by its name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StackAddresses:
@@ -51,7 +54,7 @@ class ReadyFile:
                 f"--ready-file {path} cannot be written ({error.strerror}). Name another."
             ) from error
 
-    def write(self, addresses: StackAddresses, pids: dict[str, int | list[int] | None]) -> None:
+    def write(self, addresses: StackAddresses, pids: Pids) -> None:
         """Say that the stack is ready, or that a part of it has another process now."""
         if self._path is None:
             return

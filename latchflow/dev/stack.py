@@ -16,7 +16,7 @@ from latchflow.dev.options import StackOptions
 from latchflow.dev.process_state import ProcessState, end_leftovers
 from latchflow.dev.program import ProgramFailedError
 from latchflow.dev.programs import StackPrograms, choose_ports
-from latchflow.dev.ready import ReadyFile, write_profile
+from latchflow.dev.ready import Pids, ReadyFile, write_profile
 from latchflow.dev.sink import run_sink
 from latchflow.dev.stack_keys import load_keys
 from latchflow.dev.supervisor import Supervisor
@@ -95,7 +95,7 @@ class _Stack:
             supervisor.start(worker)
         addresses = programs.addresses
         await self._readiness.of_url("api", f"{addresses.api_url}/readyz")
-        await self._readiness.of_workers(addresses.api_url, addresses.admin_token, self._worker_pids)
+        await self._readiness.of_workers(addresses.api_url, addresses.admin_token, self._all_worker_pids)
         supervisor.settle()
         self._is_ready = True
         write_profile(programs.data_dir, addresses)
@@ -119,14 +119,17 @@ class _Stack:
     def _worker_pids(self) -> list[int | None]:
         return [self.supervisor.pid(name) for name in self._programs.worker_names]
 
+    def _all_worker_pids(self) -> list[int | None]:
+        return [*self._worker_pids(), *map(self.supervisor.pid, self._programs.dedicated_names.values())]
+
     def _on_started(self) -> None:
         if not self._is_ready:
             return
         workers = self._worker_pids()
-        pids: dict[str, int | list[int] | None] = {
-            name: self.supervisor.pid(name) for name in ("temporal", "postgres", "api")
-        }
+        pids: Pids = {name: self.supervisor.pid(name) for name in ("temporal", "postgres", "api")}
         pids["worker"] = workers[0] if len(workers) == 1 else [pid for pid in workers if pid is not None]
+        if dedicated := self._programs.dedicated_names:
+            pids["dedicatedWorkers"] = {plugin: self.supervisor.pid(name) for plugin, name in dedicated.items()}
         self._ready_file.write(self._programs.addresses, pids)
 
 

@@ -43,7 +43,7 @@ class Follower:
         live: What this process runs.
         installer: Finds the plugins' folders.
         is_reloading: Hot reload is on.
-        runs: Whether this process is to run a plugin, by its name.
+        only: Run no plugin but the one of this name, and those that bring providers, which services need.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class Follower:
         installer: Installer,
         *,
         is_reloading: bool,
-        runs: Callable[[str], bool] = lambda _: True,
+        only: str | None = None,
     ) -> None:
         self._database = database
         self._live = live
         self._installer = installer
         self._is_reloading = is_reloading
-        self._runs = runs
+        self._only = only
         self._one_at_a_time = asyncio.Lock()
         self._tried: dict[str, CatalogPlugin] = {}
         self._missed: dict[str, CatalogPlugin] = {}
@@ -74,13 +74,16 @@ class Follower:
         async with self._one_at_a_time:
             async with self._database.connection() as connection:
                 catalog = await plugin_catalog.load(connection)
+                if self._only is not None:
+                    wanted = {self._only, *await plugin_catalog.names_with_providers(connection)}
+                    catalog = {name: plugin for name, plugin in catalog.items() if name in wanted}
             for name in self._live.snapshot.plugins.keys() | self._live.failures.keys():
                 if name not in catalog or self._is_over(catalog[name]):
                     log.info("plugin taken out", plugin=name)
                     self._tried.pop(name, None)
                     self._live.take_out(name)
             for plugin in catalog.values():
-                if plugin.status == "ENABLED" and self._runs(plugin.name):
+                if plugin.status == "ENABLED":
                     await self._run(plugin)
 
     @asynccontextmanager

@@ -1,24 +1,30 @@
-"""Calling an action once: its config and secrets, its time limit, and what its answer means."""
+"""Calling an action once: its config and secrets, its time limits, and what came of it."""
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from latchflow.config_schemas import secret_strings
-from latchflow.masking import Masker, readable
-from latchflow.runtime.configs import ConfigError, config_of, secrets_of
-from latchflow.runtime.loops import is_being_cancelled
+from latchflow.masking import Masker, strings_in
+from latchflow.runtime.answers import Failure, NoResumeError, Result, Success, Waiting, failure_of, result_of, shown
+from latchflow.runtime.configs import config_of, secrets_of
+from latchflow.runtime.loops import PluginBlockedError, PluginClosedError, Waiter, is_being_cancelled
 from latchflow.runtime.plugin_log import plugin_logger
 from latchflow.runtime.registry import LoadedAction
-from latchflow.sdk import ActionCall, ActionResult, Invocation, PermanentFailure, Retry, ServiceError, Services
+from latchflow.runtime.stalls import Stall
+from latchflow.sdk import ActionCall, Invocation, Services
 
-MAX_OUTPUT_BYTES = 4 * 1024 * 1024
-_MAX_MESSAGE = 2000
-_MAX_ERROR_TYPE = 200
+__all__ = ["Call", "Failure", "Result", "Resumption", "Success", "Waiting", "invoke"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumption:
+    """What an earlier attempt left when it answered `latchflow.sdk.Pending`."""
+
+    state: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,7 @@ class Call:
     Attributes:
         config: The definition's whole config, opened; expressions in it already evaluated.
         services: Guarded for this call.
+        resumption: Set, it calls the action's ``resume`` instead of ``execute``.
     """
 
     config: Mapping[str, Any]
@@ -39,124 +46,120 @@ class Call:
     timeout_seconds: float
     deadline: datetime
     heartbeat: Callable[[Any], None]
+    resumption: Resumption | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Success:
-    """The action returned.
+async def invoke(action: LoadedAction, call: Call) -> Result:
+    """Run the action on its plugin's loop or in a thread, and say what came of it; never raises but for cancellation.
 
-    Attributes:
-        output_json: The output as JSON bytes.
+    All that is the plugin's runs there: its function, the validators of its config's model, the texts of its errors.
     """
-
-    output: Any
-    output_json: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """The action failed, or asked for another attempt.
-
-    Attributes:
-        message: With the secrets of the config masked.
-        retry_after: The wait the action asked for.
-    """
-
-    error_type: str
-    message: str
-    is_retryable: bool
-    is_timeout: bool = False
-    retry_after: timedelta | None = None
-
-
-async def invoke(action: LoadedAction, call: Call) -> Success | Failure:
-    """Run the action on its plugin's loop and say what came of it; never raises but for cancellation."""
     secrets = secrets_of(action, call.config)
-    masker = Masker(secret_strings(action.schema, call.config))
+    masker = Masker(strings_in(list(secrets.values())))
     limit = asyncio.timeout(call.timeout_seconds)
+    stall = Stall(action.capability.stall_timeout_seconds, call.heartbeat)
+    wait = Waiter(action.plugin.loop)
+    attempt = _Attempt(action, call, masker, heartbeat=stall.heartbeat, wait=wait)
     try:
-        details = ActionCall(
+        async with limit, stall:
+            result: Result = await action.plugin.loop.call(attempt.run, capability=action.key)
+    except TimeoutError:
+        if limit.expired():
+            return _timeout("TimedOut", f"No answer within {call.timeout_seconds:g} s.")
+        seconds = action.capability.stall_timeout_seconds
+        return _timeout("Stalled", f"No progress was reported for {seconds:g} s.")
+    except asyncio.CancelledError as error:
+        if is_being_cancelled():
+            raise
+        return failure_of(error, masker)  # the plugin's loop was closed under it
+    except Exception as error:
+        return _of_core(error, masker)
+    finally:
+        wait.end()
+    return result
+
+
+class _Attempt:
+    """One attempt, as it runs among the plugin's own code."""
+
+    def __init__(
+        self, action: LoadedAction, call: Call, masker: Masker, *, heartbeat: Callable[[Any], None], wait: Waiter
+    ) -> None:
+        self._action = action
+        self._call = call
+        self._masker = masker
+        self._heartbeat = heartbeat
+        self._wait = wait
+        function = action.execute if call.resumption is None else action.resume
+        self.run = self._on_loop if inspect.iscoroutinefunction(function) else self._in_thread
+
+    async def _on_loop(self) -> Result:
+        try:
+            return await self._awaited(self._started())
+        except BaseException as error:
+            return self._failure(error)
+
+    def _in_thread(self) -> Any:
+        """The result, or an awaitable of it."""
+        try:
+            answer = self._started()
+            return self._awaited(answer) if inspect.isawaitable(answer) else self._result(answer)
+        except BaseException as error:
+            return self._failure(error)
+
+    async def _awaited(self, answer: Awaitable[Any]) -> Result:
+        try:
+            return self._result(await answer)
+        except BaseException as error:  # a plugin may raise anything, SystemExit too; the worker must live on
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
+            return self._failure(error)
+
+    def _started(self) -> Any:
+        resumption = self._call.resumption
+        if resumption is None:
+            return self._action.execute(self._details())
+        if self._action.resume is None:
+            raise NoResumeError
+        return self._action.resume(self._details(), resumption.state)
+
+    def _result(self, answer: Any) -> Result:
+        return result_of(answer, self._masker, can_resume=self._action.resume is not None)
+
+    def _failure(self, error: BaseException) -> Failure:
+        return failure_of(error, self._masker)
+
+    def _details(self) -> ActionCall[Any]:
+        action, call = self._action, self._call
+        return ActionCall(
             config=config_of(action, call.config),
-            secrets=MappingProxyType(secrets),
+            secrets=MappingProxyType(secrets_of(action, call.config)),
             payload=MappingProxyType(dict(call.payload)),
             is_payload_from_input=call.is_payload_from_input,
             invocation=call.invocation,
             services=call.services,
             logger=plugin_logger(
-                masker,
+                self._masker,
                 plugin=action.plugin.name,
                 event_id=str(call.invocation.event_id),
                 invocation_id=str(call.invocation.id),
                 attempt=call.invocation.attempt,
             ),
             idempotency_key=call.idempotency_key,
-            heartbeat=call.heartbeat,
+            heartbeat=self._heartbeat,
             deadline=call.deadline,
-            wait=action.plugin.loop.wait,
+            wait=self._wait,
         )
-        async with limit:
-            answer = await action.plugin.loop.call(action.execute, details)
-        result = _result(answer)
-    except BaseException as error:  # a plugin may raise anything, SystemExit too; the worker must live on
-        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-            raise
-        result = _failure(error, timed_out=limit.expired(), call=call)
-    return result if isinstance(result, Success) else _shown(result, masker)
 
 
-def _result(answer: Any) -> Success | Failure:
-    result = answer if isinstance(answer, ActionResult) else ActionResult(output=answer)
-    if result.retry is not None:
-        return _retry(result.retry.reason, result.retry.after)
-    try:
-        output_json = json.dumps(result.output, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        message = f"The output cannot be written as JSON: {error}. Return plain data."
-        return Failure(error_type="OutputNotSerialisable", message=message, is_retryable=False)
-    if len(output_json) > MAX_OUTPUT_BYTES:
-        message = f"The output has {len(output_json)} bytes; at most {MAX_OUTPUT_BYTES} are kept."
-        return Failure(error_type="OutputTooLarge", message=message, is_retryable=False)
-    return Success(output=json.loads(output_json), output_json=output_json)
+def _of_core(error: Exception, masker: Masker) -> Failure:
+    """What the plugin's loop raised; what the action itself raises comes as a result."""
+    if isinstance(error, PluginBlockedError):
+        return shown(Failure(error_type="PluginBlocked", message=str(error), is_retryable=True), masker)
+    if isinstance(error, PluginClosedError):
+        return Failure(error_type="PluginClosed", message=str(error), is_retryable=True)
+    return failure_of(error, masker)
 
 
-def _failure(error: BaseException, *, timed_out: bool, call: Call) -> Failure:
-    if timed_out:
-        message = f"No answer within {call.timeout_seconds:g} s."
-        return Failure(error_type="TimedOut", message=message, is_retryable=True, is_timeout=True)
-    if isinstance(error, Retry):
-        return _retry(error.reason, error.after)
-    if isinstance(error, ConfigError):
-        return Failure(error_type="InvalidConfig", message=str(error), is_retryable=False)
-    if isinstance(error, PermanentFailure):
-        return Failure(error_type=_text(error.error_type), message=_text(error.reason), is_retryable=False)
-    if isinstance(error, ServiceError):
-        return Failure(
-            error_type=error.kind,
-            message=_text(error),
-            is_retryable=error.is_retryable,
-            retry_after=error.retry_after,
-        )
-    return Failure(error_type=type(error).__name__, message=_text(error), is_retryable=True)
-
-
-def _retry(reason: object, after: object) -> Failure:
-    if after is not None and not isinstance(after, timedelta):
-        message = f"A retry was asked for after {_text(after)!r}, which is no timedelta. Correct the plugin."
-        return Failure(error_type="InvalidRetry", message=message, is_retryable=True)
-    return Failure(error_type="Retry", message=_text(reason), is_retryable=True, retry_after=after)
-
-
-def _text(value: object) -> str:
-    try:
-        return str(value)
-    except Exception as error:  # __str__ is the plugin's code too
-        return f"({type(value).__name__} without a text: its __str__ raised {type(error).__name__})"
-
-
-def _shown(failure: Failure, masker: Masker) -> Failure:
-    """The failure as people may read it and every store can hold it."""
-    return replace(
-        failure,
-        error_type=readable(masker.text(failure.error_type))[:_MAX_ERROR_TYPE],
-        message=readable(masker.text(failure.message))[:_MAX_MESSAGE],
-    )
+def _timeout(error_type: str, message: str) -> Failure:
+    return Failure(error_type=error_type, message=message, is_retryable=True, is_timeout=True)

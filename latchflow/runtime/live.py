@@ -48,6 +48,11 @@ class LiveRegistry:
         self._draining: dict[tuple[str, str], _Draining] = {}
         self._disposing: set[tuple[str, str]] = set()
         self._changed = asyncio.Event()
+        self._before_disposal: list[Callable[[LoadedPlugin], Awaitable[None]]] = []
+
+    def before_disposal(self, let_go: Callable[[LoadedPlugin], Awaitable[None]]) -> None:
+        """Have this called with each version that is put away, while its loop still runs."""
+        self._before_disposal.append(let_go)
 
     def put(self, part: Registry) -> None:
         """Run this version of one plugin from now on, instead of the one there was."""
@@ -138,6 +143,8 @@ class LiveRegistry:
         self._disposing.add(key)
         (plugin,) = part.plugins.values()
         try:
+            for let_go in self._before_disposal:
+                await let_go(plugin)
             await dispose(part)
             await asyncio.to_thread(plugin.loop.close)
             if plugin.copy is not None:

@@ -1,71 +1,203 @@
-"""Where plugin code runs: one event loop and one thread pool per plugin, never the loop that polls Temporal."""
+"""Where plugin code runs: a loop per plugin, a thread per plain function, never the loop that polls Temporal."""
 
 import asyncio
-import contextvars
 import inspect
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any, TypeVar
 
+import structlog
+
+from latchflow.runtime.culprits import place_of
+from latchflow.runtime.loop_thread import LoopThread
+from latchflow.runtime.strain import STRAIN, Strain
+from latchflow.runtime.threads import PluginThread
+from latchflow.runtime.watching import WATCHER, Pulse
+
 T = TypeVar("T")
 
-_MAX_THREADS = 64
+BLOCKED_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
-_UNCARRIED = (StopIteration, GeneratorExit)
-"""No future carries the first, so that the caller would wait for ever; the second closes whoever awaits it."""
+
+log = structlog.get_logger(__name__)
+
+
+class PluginBlockedError(Exception):
+    """The plugin kept its loop from turning; the loop was replaced, and all its calls ended with this."""
+
+
+class PluginClosedError(Exception):
+    """This version of the plugin was put away; the call has to be made again, of the version that came after it."""
 
 
 class PluginLoop:
-    """The loop thread of one loaded plugin. It starts with the first call."""
+    """The loop of one loaded plugin. Its thread starts with the first call.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: The plugin's.
+        blocked_seconds: How long its loop may not turn before it is replaced.
+        strain: Where threads left over and replaced loops are counted.
+    """
+
+    def __init__(self, name: str, *, blocked_seconds: float = BLOCKED_SECONDS, strain: Strain = STRAIN) -> None:
         self._name = name
+        self._blocked_seconds = blocked_seconds
+        self._strain = strain
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix=f"plugin {name}")
+        self._current: tuple[LoopThread, Pulse] | None = None
+        self._is_closed = False
+        self._threads_started = 0
 
-    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run a plugin's function there: a coroutine function on the loop, a plain one in a thread.
+    async def call(self, function: Callable[..., Any], *arguments: Any, capability: str | None = None) -> Any:
+        """Run a plugin's function: a coroutine function on the loop, a plain one in a thread of its own.
 
-        Cancelling the caller cancels the coroutine; a thread cannot be stopped and goes on alone.
+        Cancelling the caller cancels the coroutine. In a thread ``asyncio.CancelledError`` is raised; what it cannot
+        reach there, a call into C, goes on alone and is counted as left over.
+
+        Args:
+            function: What to run.
+            *arguments: Its arguments.
+            capability: Named beside a thread that is left over.
+
+        Raises:
+            PluginBlockedError: The loop did not turn for too long.
+            PluginClosedError: `close` was called.
         """
-        loop = self._running_loop()
         if inspect.iscoroutinefunction(function):
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(function(*arguments)), loop))
-        context = contextvars.copy_context()
-        running = asyncio.get_running_loop()
-        answer = await running.run_in_executor(self._threads, partial(context.run, _called, function, *arguments))
+            return await asyncio.wrap_future(self.submit(partial(function, *arguments)))
+        answer = await self._in_thread(partial(function, *arguments), capability)
         if inspect.isawaitable(answer):
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(answer), loop))
+            awaitable: Awaitable[Any] = answer
+            try:
+                return await asyncio.wrap_future(self.submit(lambda: awaitable))
+            finally:
+                _discard(awaitable)
         return answer
 
-    def wait(self, awaitable: Awaitable[T], /) -> T:
-        """For a function in a thread: wait for something that runs on the loop."""
-        result: T = asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._running_loop()).result()
-        return result
+    def submit(self, work: Callable[[], Awaitable[T]]) -> "Future[T]":
+        """Run something on the loop. Raises as `call`."""
+        with self._lock:
+            return self._running().submit(work)
 
     def close(self) -> None:
-        """Stop the loop; what still runs on it is cancelled."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Stop the loop; what still runs on it is cancelled, and no call is taken any more."""
         with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-        if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(_CLOSE_SECONDS)
+            self._is_closed = True
+            current, self._current = self._current, None
+        if current is not None:
+            loop_thread, pulse = current
+            WATCHER.let_go(pulse)
+            loop_thread.stop()
+            loop_thread.thread.join(_CLOSE_SECONDS)
+            if loop_thread.thread.is_alive():
+                loop_thread.fail(PluginClosedError(f"{self._name} was put away while its loop was blocked."))
+                self._strain.leave(loop_thread.thread, plugin=self._name, capability=None)
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
+    def is_own_thread(self) -> bool:
+        """Whether the caller runs on the loop."""
+        current = self._current
+        return current is not None and current[0].thread is threading.current_thread()
+
+    async def _in_thread(self, function: Callable[[], Any], capability: str | None) -> Any:
         with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_run, args=(self._loop,), name=f"plugin {self._name}", daemon=True
-                )
-                self._thread.start()
-            return self._loop
+            self._check_open()
+            self._threads_started += 1
+            name = f"plugin {self._name}_{self._threads_started}"
+        thread = PluginThread(name, function)
+        try:
+            return await asyncio.wrap_future(thread.outcome)
+        except asyncio.CancelledError:
+            if thread.thread.is_alive():
+                thread.interrupt()
+                self._strain.leave(thread.thread, plugin=self._name, capability=capability)
+            raise
+
+    def _running(self) -> LoopThread:
+        self._check_open()
+        if self._current is None:
+            loop_thread = LoopThread(f"plugin {self._name}")
+            pulse = Pulse(
+                loop_thread.loop,
+                self._blocked_seconds,
+                partial(self._replace, loop_thread),
+                is_needed=lambda: loop_thread.is_awaited,
+            )
+            self._current = loop_thread, pulse
+            WATCHER.watch(pulse)
+        return self._current[0]
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise PluginClosedError(
+                f"This version of {self._name} was put away. Another attempt gets the one in its place."
+            )
+
+    def _replace(self, blocked: LoopThread) -> None:
+        """Give a loop up that does not turn; the next call starts a fresh one."""
+        place = place_of(blocked.thread.ident)
+        with self._lock:
+            if self._current is not None and self._current[0] is blocked:
+                self._current = None
+        self._strain.replace(self._name, place)
+        self._strain.leave(blocked.thread, plugin=self._name, capability=None)
+        blocked.fail(
+            PluginBlockedError(
+                f"The plugin blocked its event loop for over {self._blocked_seconds:g} s at {place}. Make the action a "
+                "plain `def`, which gets a thread, or await `asyncio.to_thread(…)` there."
+            )
+        )
+        blocked.stop()
+        log.error("a plugin blocked its loop, which was replaced", plugin=self._name, place=place)
+
+
+class Waiter:
+    """`ActionCall.wait` of one attempt: lets its thread wait for what runs on the loop, until the attempt is over."""
+
+    def __init__(self, loop: PluginLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._waiting: set[Future[Any]] = set()
+        self._is_over = False
+
+    def __call__(self, awaitable: Awaitable[T], /) -> T:
+        """The awaitable's result.
+
+        Raises:
+            RuntimeError: Called on the loop itself, which would wait for itself.
+            asyncio.CancelledError: The attempt is over.
+        """
+        if self._loop.is_own_thread():
+            _discard(awaitable)
+            raise RuntimeError("call.wait is for plain functions, which run in a thread. In a coroutine, use `await`.")
+        try:
+            return self._waited(awaitable)
+        except CancelledError:
+            raise asyncio.CancelledError("The attempt is over.") from None
+        finally:
+            _discard(awaitable)
+
+    def _waited(self, awaitable: Awaitable[T]) -> T:
+        with self._lock:
+            if self._is_over:
+                raise CancelledError
+            outcome = self._loop.submit(lambda: awaitable)
+            self._waiting.add(outcome)
+        try:
+            return outcome.result()
+        finally:
+            outcome.cancel()  # an exception raised into the thread may come first
+            with self._lock:
+                self._waiting.discard(outcome)
+
+    def end(self) -> None:
+        """The attempt is over: nothing waits any more."""
+        with self._lock:
+            self._is_over = True
+            waiting = list(self._waiting)
+        for outcome in waiting:
+            outcome.cancel()
 
 
 def is_being_cancelled() -> bool:
@@ -74,37 +206,7 @@ def is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _called(function: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except _UNCARRIED as error:
-        raise RuntimeError(f"the function raised {type(error).__name__}") from error
-
-
-async def _awaited(answer: Any) -> Any:
-    try:
-        return await answer
-    except _UNCARRIED as error:
-        raise RuntimeError(f"the function raised {type(error).__name__}") from error
-
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        _run_until_stopped(loop)
-    finally:
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-
-
-def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
-    while True:
-        try:
-            loop.run_forever()
-        except (SystemExit, KeyboardInterrupt):
-            continue  # asyncio lets these two of a task end the loop; the plugin's other calls need it.
-        return
+def _discard(awaitable: Awaitable[Any]) -> None:
+    """Put away what nobody came to await, or Python would complain; what was begun is left alone."""
+    if inspect.iscoroutine(awaitable) and inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED:
+        awaitable.close()

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import latchflow
 from latchflow.errors import UnavailableError
 from latchflow.runtime.live import LiveRegistry
+from latchflow.runtime.strain import STRAIN
 from latchflow.runtime.tasks import end_task
 from latchflow.store import processes
 from latchflow.store.database import Database
@@ -37,10 +38,20 @@ class ProcessIdentity:
 
 
 @asynccontextmanager
-async def present(database: Database, me: ProcessIdentity, role: str, live: LiveRegistry) -> AsyncIterator[None]:
-    """Be listed while the block runs."""
-    await _report(database, me, role, live)
-    task = asyncio.create_task(_keep_reporting(database, me, role, live))
+async def present(
+    database: Database, me: ProcessIdentity, role: str, live: LiveRegistry, *, plugin: str | None = None
+) -> AsyncIterator[None]:
+    """Be listed while the block runs, with what plugins have cost this process.
+
+    Args:
+        database: Where.
+        me: This process.
+        role: ``worker`` or ``api``.
+        live: What it runs.
+        plugin: The one plugin that a dedicated worker is for.
+    """
+    await _report(database, me, role, live, plugin)
+    task = asyncio.create_task(_keep_reporting(database, me, role, live, plugin))
     try:
         yield
     finally:
@@ -50,18 +61,27 @@ async def present(database: Database, me: ProcessIdentity, role: str, live: Live
                 await processes.forget(connection, me.id)
 
 
-async def _keep_reporting(database: Database, me: ProcessIdentity, role: str, live: LiveRegistry) -> None:
+async def _keep_reporting(
+    database: Database, me: ProcessIdentity, role: str, live: LiveRegistry, plugin: str | None
+) -> None:
     while True:
         await live.until_changed(within_seconds=_REPORT_SECONDS)
         with suppress(UnavailableError):
-            await _report(database, me, role, live)
+            await _report(database, me, role, live, plugin)
 
 
-async def _report(database: Database, me: ProcessIdentity, role: str, live: LiveRegistry) -> None:
+async def _report(database: Database, me: ProcessIdentity, role: str, live: LiveRegistry, plugin: str | None) -> None:
+    stats = {**STRAIN.report(), "dedicatedPlugin": plugin}
     instances = list(_instances(live))
     async with database.transaction() as connection:
         await processes.report(
-            connection, process_id=me.id, role=role, host=me.host, pid=me.pid, version=latchflow.__version__
+            connection,
+            process_id=me.id,
+            role=role,
+            host=me.host,
+            pid=me.pid,
+            version=latchflow.__version__,
+            stats=stats,
         )
         await processes.report_plugins(connection, process_id=me.id, instances=instances)
 

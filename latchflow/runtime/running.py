@@ -1,6 +1,6 @@
 """The plugins of one process, from its start to its end."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ async def running_plugins(
     *,
     home: Path,
     watches: bool = False,
-    runs: Callable[[str], bool] = lambda _: True,
+    only: str | None = None,
 ) -> AsyncIterator[RunningPlugins]:
     """Bring the catalog up to date, load what is enabled, and follow while the block runs; then dispose of everything.
 
@@ -47,7 +47,7 @@ async def running_plugins(
         settings: Names the folders.
         home: The application root.
         watches: This process watches the folders when hot reload is on.
-        runs: Whether this process is to run a plugin, by its name.
+        only: Run no plugin but the one of this name, and those that bring providers, which services need.
 
     Raises:
         UnavailableError: The database is away.
@@ -59,7 +59,7 @@ async def running_plugins(
         copies=Copies.at(settings.plugin_cache_dir),
     )
     installer, live = Installer(database, folders), LiveRegistry()
-    follower = Follower(database, live, installer, is_reloading=settings.plugin_hot_reload, runs=runs)
+    follower = Follower(database, live, installer, is_reloading=settings.plugin_hot_reload, only=only)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(live.close)
         stack.push_async_callback(installer.close)

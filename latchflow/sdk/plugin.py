@@ -1,7 +1,7 @@
 """`Plugin`: where an author registers capabilities. Name, version and scopes stand in ``plugin.toml``, only there."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from latchflow.sdk.actions import Action, ActionCall
 from latchflow.sdk.capabilities import (
@@ -11,12 +11,14 @@ from latchflow.sdk.capabilities import (
     InboundCapability,
     MigrateConfig,
     ProviderDeclaration,
-    ProviderKind,
     ResidentCapability,
     ScheduledCapability,
 )
+from latchflow.sdk.email import EmailProvider
+from latchflow.sdk.providers import ProviderSetup
 from latchflow.sdk.residents import ResidentTrigger
 from latchflow.sdk.schedules import Schedule
+from latchflow.sdk.storage import StorageProvider
 from latchflow.sdk.triggers import InboundRequest
 
 ActionT = TypeVar("ActionT", bound=Callable[[ActionCall[Any]], Any] | type[Action])
@@ -24,6 +26,8 @@ InboundT = TypeVar("InboundT", bound=Callable[[InboundRequest, Any], InboundAnsw
 ScheduledT = TypeVar("ScheduledT", bound=Callable[[Any], Schedule])
 ResidentT = TypeVar("ResidentT", bound=type[ResidentTrigger[Any]])
 ProviderT = TypeVar("ProviderT", bound=Callable[[Any], Any])
+EmailProviderT = TypeVar("EmailProviderT", bound=Callable[[ProviderSetup[Any]], EmailProvider])
+StorageProviderT = TypeVar("StorageProviderT", bound=Callable[[ProviderSetup[Any]], StorageProvider])
 DisposeT = TypeVar("DisposeT", bound=Callable[[], Any])
 
 
@@ -154,15 +158,37 @@ class Plugin:
 
         return register
 
+    @overload
     def provider(
         self,
         *,
-        kind: ProviderKind,
+        kind: Literal["email"],
+        id: str,
+        display_name: str,
+        config_schema: ConfigSchema,
+        defaults: Mapping[str, str] | None = None,
+    ) -> Callable[[EmailProviderT], EmailProviderT]: ...
+
+    @overload
+    def provider(
+        self,
+        *,
+        kind: Literal["storage"],
+        id: str,
+        display_name: str,
+        config_schema: ConfigSchema,
+        defaults: Mapping[str, str] | None = None,
+    ) -> Callable[[StorageProviderT], StorageProviderT]: ...
+
+    def provider(
+        self,
+        *,
+        kind: Literal["email", "storage"],
         id: str,  # noqa: A002 - the field's name in plugins and in the API
         display_name: str,
         config_schema: ConfigSchema,
         defaults: Mapping[str, str] | None = None,
-    ) -> Callable[[ProviderT], ProviderT]:
+    ) -> Callable[[Any], Any]:
         """Register a provider: a class with the protocol of its kind, made with a `ProviderSetup`.
 
         Args:

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 Role = Literal["ADMIN", "EXECUTOR"]
+UserStatus = Literal["INVITED", "ACTIVE", "DISABLED"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class User:
     id: UUID
     email: str
     role: Role
-    status: Literal["INVITED", "ACTIVE", "DISABLED"]
+    status: UserStatus
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,10 @@ class EgressGuard:
     def __init__(self, allow: str) -> None:
         self._openings = tuple(_parse(entry.strip()) for entry in allow.split(",") if entry.strip())
 
+    async def current(self) -> "EgressGuard":
+        """Itself: what it allows never changes. `latchflow.services.live_egress` has one that does."""
+        return self
+
     async def resolve(self, host: str, port: int) -> list[str]:
         """Look `host` up and check every address it has.
 

@@ -4,17 +4,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
 from email.utils import parseaddr
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
 from latchflow.errors import ConfigurationError
-from latchflow.sdk import EmailAddress, EmailMessage, SendResult, ServiceError
-from latchflow.services.egress import EgressGuard
-from latchflow.services.email_message import build, check_address, recipients
+from latchflow.masking import mask
+from latchflow.sdk import EmailAddress, EmailMessage, Network, SendResult, ServiceError
+from latchflow.services.email_message import build, check, check_address, message_id, recipients
 
 _QUIT_SECONDS = 1.0
 _DEFAULT_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
@@ -39,13 +39,13 @@ class SmtpEmail:
         self,
         smtp_url: str,
         default_sender: str,
-        guard: EgressGuard,
+        guard: Network,
         *,
         ssl_context: ssl.SSLContext | None = None,
         timeout_seconds: float = 30,
     ) -> None:
-        self._server = _parse_url(smtp_url) if smtp_url else None
-        self._default_sender = _parse_sender(default_sender) if default_sender else None
+        self._server = parse_smtp_url(smtp_url) if smtp_url else None
+        self._default_sender = parse_sender(default_sender) if default_sender else None
         self._guard = guard
         self._ssl_context = ssl_context
         self._timeout_seconds = timeout_seconds
@@ -60,29 +60,55 @@ class SmtpEmail:
             ServiceError: As `latchflow.sdk.EmailService.send` says. A connection that breaks once the message is on
                 its way is ``outcome_unknown``.
         """
-        if self._server is None:
-            raise ServiceError("fatal", "There is no mail server. An operator sets SMTP_URL.")
+        server = self._required_server()
         sender = message.sender or self._default_sender
         if sender is None:
             raise ServiceError("validation", "The mail has no sender. Give it one, or an operator sets SMTP_FROM.")
-        message = replace(message, sender=sender)
-        built = build(message, sender, idempotency_key)
+        check(message)
+        built = build(message, sender, message_id(message, idempotency_key))
         delivery = _Delivery(sender.address, recipients(message), built.as_bytes())
-        try:
-            refused = await self._deliver(self._server, delivery)
-        except aiosmtplib.SMTPResponseException as error:
-            raise _refusal(error, is_handed_over=delivery.is_handed_over) from error
-        except OSError as error:  # also the library's errors about connections
-            raise _broken(error, is_handed_over=delivery.is_handed_over) from error
-        except aiosmtplib.SMTPException as error:
-            raise ServiceError("fatal", f"The mail server lacks something this needs: {error.message}") from error
+        with self._explained(delivery):
+            refused = await self._deliver(server, delivery)
         return SendResult(
-            provider_message_id=built["Message-ID"],
+            provider_message_id=str(built["Message-ID"]),
             accepted_recipients=tuple(address for address in delivery.recipients if address not in refused),
             rejected_recipients=tuple(refused),
         )
 
-    async def _deliver(self, server: "_Server", delivery: "_Delivery") -> list[str]:
+    async def check(self) -> None:
+        """Connect, log in and leave again; nothing is sent.
+
+        Raises:
+            ServiceError: Why that does not work.
+        """
+        with self._explained(None):
+            async with self._connected(self._required_server()) as client:
+                await client.noop()
+                await _quit(client)
+
+    @contextlib.contextmanager
+    def _explained(self, delivery: "_Delivery | None") -> Iterator[None]:
+        """Turn the library's errors into what they mean, without the password, which a server may quote."""
+        try:
+            yield
+        except (aiosmtplib.SMTPException, OSError) as error:
+            found = _meaning(error, is_handed_over=delivery is not None and delivery.is_handed_over)
+            password = self._server.password if self._server is not None else None
+            raise ServiceError(found.kind, mask(str(found), [password] if password else [])) from error
+
+    def _required_server(self) -> "SmtpServer":
+        if self._server is None:
+            raise ServiceError("fatal", "There is no mail server. An operator sets SMTP_URL.")
+        return self._server
+
+    async def _deliver(self, server: "SmtpServer", delivery: "_Delivery") -> list[str]:
+        async with self._connected(server) as client:
+            refused = await delivery.run(client)
+            await _quit(client)
+            return refused
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, server: "SmtpServer") -> AsyncIterator[aiosmtplib.SMTP]:
         client = aiosmtplib.SMTP(
             hostname=server.host,  # the name the certificate must be for; the connection is already made
             sock=await self._connect(server),
@@ -96,13 +122,11 @@ class SmtpEmail:
         )
         try:
             await client.connect()
-            refused = await delivery.run(client)
-            await _quit(client)
-            return refused
+            yield client
         finally:
             client.close()
 
-    async def _connect(self, server: "_Server") -> socket.socket:
+    async def _connect(self, server: "SmtpServer") -> socket.socket:
         failure: OSError = OSError("it has no address")
         for address in await self._guard.resolve(server.host, server.port):
             connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
@@ -148,7 +172,9 @@ class _Delivery:
 
 
 @dataclass(frozen=True)
-class _Server:
+class SmtpServer:
+    """What ``SMTP_URL`` says."""
+
     scheme: str
     host: str
     port: int
@@ -160,6 +186,14 @@ async def _quit(client: aiosmtplib.SMTP) -> None:
     # The message is accepted; how the conversation ends no longer matters, and is worth no wait.
     with contextlib.suppress(aiosmtplib.SMTPException, OSError):
         await client.quit(timeout=_QUIT_SECONDS)
+
+
+def _meaning(error: aiosmtplib.SMTPException | OSError, *, is_handed_over: bool) -> ServiceError:
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return _refusal(error, is_handed_over=is_handed_over)
+    if isinstance(error, OSError):  # also the library's errors about connections
+        return _broken(error, is_handed_over=is_handed_over)
+    return ServiceError("fatal", f"The mail server lacks something this needs: {error.message}")
 
 
 def _refusal(error: aiosmtplib.SMTPResponseException, *, is_handed_over: bool) -> ServiceError:
@@ -178,7 +212,12 @@ def _broken(error: OSError, *, is_handed_over: bool) -> ServiceError:
     return ServiceError("retryable", f"The mail server cannot be used: {reason}")
 
 
-def _parse_url(url: str) -> _Server:
+def parse_smtp_url(url: str) -> SmtpServer:
+    """Read ``SMTP_URL``.
+
+    Raises:
+        ConfigurationError: It is malformed. The message never quotes it.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -191,10 +230,15 @@ def _parse_url(url: str) -> _Server:
         )
     username = unquote(parts.username) if parts.username is not None else None
     password = unquote(parts.password) if parts.password is not None else None
-    return _Server(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], username, password)
+    return SmtpServer(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], username, password)
 
 
-def _parse_sender(text: str) -> EmailAddress:
+def parse_sender(text: str) -> EmailAddress:
+    """Read ``SMTP_FROM``.
+
+    Raises:
+        ConfigurationError: It is malformed.
+    """
     name, address = parseaddr(text)
     sender = EmailAddress(address=address, display_name=name or None)
     try:

@@ -6,11 +6,12 @@ in an address, proxies from the environment) may reach another's.
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urljoin
 from weakref import WeakKeyDictionary
 
@@ -19,28 +20,39 @@ import httpx2
 
 from latchflow.sdk import HttpRequest, HttpResponse, ServiceError
 from latchflow.services.egress import EgressGuard
+from latchflow.services.handover import OpenError
 from latchflow.services.http_request import checked, is_same_origin, prepared, refuse_host
 
 MAX_REDIRECTS = 5
 _CONNECT_TIMEOUT_SECONDS = 10
+_CLOSE_SECONDS = 2
 _DEFAULT_TIMEOUT = timedelta(seconds=60)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
+class Egress(Protocol):
+    """Says which guard is in force."""
+
+    async def current(self) -> EgressGuard:
+        """The guard of now: the same object as long as nothing changes."""
+        ...
+
+
 class GuardedHttp:
     """Sends requests to addresses that the guard lets through.
 
-    One instance serves a whole process: it keeps a pool of connections per event loop, made when first needed.
+    One instance serves a whole process: it keeps a pool of connections per event loop, made when first needed. When
+    another guard comes into force, no request that begins afterwards uses a connection that the former let through.
 
     Args:
-        guard: Decides where connections may go.
+        egress: Says who decides where connections may go.
         ssl_context: None verifies certificates against the trust store of the system.
     """
 
-    def __init__(self, guard: EgressGuard, *, ssl_context: ssl.SSLContext | None = None) -> None:
-        self._guard = guard
+    def __init__(self, egress: Egress, *, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._egress = egress
         self._ssl_context = ssl_context or ssl.create_default_context()
         self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, _GuardedTransport] = WeakKeyDictionary()
         self._lock = Lock()
@@ -56,30 +68,52 @@ class GuardedHttp:
             ServiceError: As `latchflow.sdk.HttpService.request` says.
         """
         request = checked(request)
-        transport = self._transport()
-        for _ in range(MAX_REDIRECTS + 1):
-            refuse_host(request)
-            exchange = _Exchange(request)
-            response = await exchange.run(transport)
-            location = response.headers.get("location")
-            if request.method not in _SAFE_METHODS or response.status not in _REDIRECTS or location is None:
-                return response
-            request = _redirected(request, location)
+        async with self._transport(await self._egress.current()) as transport:
+            for _ in range(MAX_REDIRECTS + 1):
+                refuse_host(request)
+                exchange = _Exchange(request)
+                response = await exchange.run(transport)
+                location = response.headers.get("location")
+                if request.method not in _SAFE_METHODS or response.status not in _REDIRECTS or location is None:
+                    return response
+                request = _redirected(request, location)
         raise ServiceError("fatal", f"More than {MAX_REDIRECTS} redirects; the last one led to {request.url}.")
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop. Those of another loop end with it."""
+        """Close the connections of the running loop."""
         with self._lock:
             transport = self._transports.pop(asyncio.get_running_loop(), None)
         if transport is not None:
             await transport.aclose()
 
-    def _transport(self) -> "_GuardedTransport":
+    async def close_all(self) -> None:
+        """Close the connections of every loop that still runs, at the end of the process."""
+        with self._lock:
+            loops = list(self._transports)
+        for loop in loops:
+            if loop is asyncio.get_running_loop():
+                await self.aclose()
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(self.aclose(), loop)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.wrap_future(closing), _CLOSE_SECONDS)
+
+    @asynccontextmanager
+    async def _transport(self, guard: EgressGuard) -> AsyncIterator["_GuardedTransport"]:
         loop = asyncio.get_running_loop()
         with self._lock:  # plugins call from the loops of several threads
-            if loop not in self._transports:
-                self._transports[loop] = _GuardedTransport(self._guard, self._ssl_context)
-            return self._transports[loop]
+            transport = former = self._transports.get(loop)
+            if transport is None or transport.guard is not guard:
+                transport = self._transports[loop] = _GuardedTransport(guard, self._ssl_context)
+        transport.users += 1
+        try:
+            if former is not None and former is not transport:
+                await former.retire()
+            yield transport
+        finally:
+            transport.users -= 1
+            if transport.is_retired:
+                await transport.retire()
 
 
 class _Exchange:
@@ -104,7 +138,7 @@ class _Exchange:
         except TimeoutError:
             raise self._failed(f"no complete answer within {seconds:g} s") from None
         except httpx2.DecodingError as error:
-            raise ServiceError("fatal", f"{self._where}: the answer's encoding is broken: {error}") from error
+            raise self._unreadable(f"the answer's encoding is broken: {error}") from error
         except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
             raise ServiceError("validation", f"{self._where}: {error}") from error
         except httpx2.TransportError as error:
@@ -117,12 +151,17 @@ class _Exchange:
         async for chunk in response.aiter_bytes():
             content += chunk
             if len(content) > limit:
-                raise ServiceError("fatal", f"{self._where}: the answer is larger than {limit} bytes.")
+                raise self._unreadable(f"the answer is larger than {limit} bytes.")
         return bytes(content)
 
     async def _trace(self, event: str, _: dict[str, Any]) -> None:
         if event.endswith(".send_request_headers.started"):
             self._is_sent = True
+
+    def _unreadable(self, reason: str) -> ServiceError:
+        """There is an answer, so the request was carried out; but nobody will know how."""
+        kind = ServiceError if self._request.method in _SAFE_METHODS else OpenError
+        return kind("fatal", f"{self._where}: {reason}")
 
     def _failed(self, reason: str) -> ServiceError:
         if not self._is_sent:
@@ -145,10 +184,18 @@ def _redirected(request: HttpRequest, location: str) -> HttpRequest:
 
 
 class _GuardedTransport(httpx2.AsyncHTTPTransport):
-    """The library's transport over a pool whose connections go through the guard."""
+    """The library's transport over a pool whose connections go through the guard; belongs to one loop.
+
+    Attributes:
+        users: Requests that are using it.
+        is_retired: Another one has taken its place.
+    """
 
     def __init__(self, guard: EgressGuard, ssl_context: ssl.SSLContext) -> None:
         super().__init__(verify=ssl_context, trust_env=False)
+        self.guard = guard
+        self.users = 0
+        self.is_retired = False
         # The transport takes no network backend, so its pool, empty until now, is replaced.
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=ssl_context,
@@ -157,6 +204,12 @@ class _GuardedTransport(httpx2.AsyncHTTPTransport):
             keepalive_expiry=5,
             network_backend=_GuardedBackend(guard),
         )
+
+    async def retire(self) -> None:
+        """Close it once nobody uses it any more."""
+        self.is_retired = True
+        if self.users == 0:
+            await self.aclose()
 
 
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):

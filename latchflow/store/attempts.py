@@ -52,6 +52,7 @@ class Task:
     action_id: UUID
     status: InvocationStatus
     attempt_number: int
+    next_attempt_at: datetime | None
     ended_at: datetime | None
     output_sealed: bytes | None
     when: str | None
@@ -86,11 +87,15 @@ class Claimed:
         number: Its public number.
         counted_before: Earlier attempts that count against the policy's maximum.
         lost_before: Earlier attempts that lost their worker.
+        pending_sealed: Set when an earlier attempt answered ``Pending``: what is handed to ``resume``.
+        pending_deadline: When such an invocation gives up.
     """
 
     number: int
     counted_before: int
     lost_before: int
+    pending_sealed: bytes | None = None
+    pending_deadline: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,8 @@ class Ending:
         is_lost: The worker went away; the attempt does not count.
         output_sealed: Set with a success.
         next_attempt_at: Set when another attempt will follow.
+        pending_sealed: Set when the attempt answered ``Pending``; kept until the invocation ends.
+        pending_deadline: With it, when the invocation gives up.
     """
 
     phase: Phase
@@ -111,6 +118,8 @@ class Ending:
     error: Mapping[str, Any] | None = None
     progress: Any = None
     next_attempt_at: datetime | None = None
+    pending_sealed: bytes | None = None
+    pending_deadline: datetime | None = None
 
 
 async def load(connection: Connection, invocation_id: UUID) -> Task | None:
@@ -119,7 +128,7 @@ async def load(connection: Connection, invocation_id: UUID) -> Task | None:
         await connection.execute(
             """
             SELECT i.id AS invocation_id, i.event_id, e.trigger_id, e.trigger_name, i.plugin, i.capability_key,
-                   i.action_id, i.status, i.attempt_number, i.ended_at, i.output_sealed,
+                   i.action_id, i.status, i.attempt_number, i.next_attempt_at, i.ended_at, i.output_sealed,
                    i.when_expression AS "when", i.input_template,
                    i.input_sealed, i.skipped_reason, i.error,
                    v.config_sealed, v.on_unknown, v.plugin_version AS config_version,
@@ -150,7 +159,7 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
                 status = 'RUNNING', next_attempt_at = NULL
             WHERE id = %(id)s AND ended_at IS NULL
               AND (claimed_by IS DISTINCT FROM %(activity)s OR claimed_attempt < %(attempt)s)
-            RETURNING attempt_number
+            RETURNING attempt_number, pending_sealed, pending_deadline
             """,
             {"id": task.invocation_id, "activity": key.activity, "attempt": key.temporal_attempt},
         )
@@ -198,7 +207,13 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
             "action": task.action_id,
         },
     )
-    return Claimed(number=claimed["attempt_number"], counted_before=counts["counted"], lost_before=counts["lost"])
+    return Claimed(
+        number=claimed["attempt_number"],
+        counted_before=counts["counted"],
+        lost_before=counts["lost"],
+        pending_sealed=claimed["pending_sealed"],
+        pending_deadline=claimed["pending_deadline"],
+    )
 
 
 async def end(connection: Connection, task: Task, key: AttemptKey, ending: Ending, *, number: int) -> bool:
@@ -223,6 +238,9 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
                 UPDATE invocations
                 SET status = %(status)s, output_sealed = %(output)s, error = %(error)s,
                     next_attempt_at = %(next)s::timestamptz,
+                    pending_sealed = CASE WHEN %(waits)s THEN %(pending)s WHEN NOT %(terminal)s THEN pending_sealed END,
+                    pending_deadline = CASE WHEN %(waits)s THEN %(deadline)s::timestamptz
+                                            WHEN NOT %(terminal)s THEN pending_deadline END,
                     ended_at = CASE WHEN %(terminal)s THEN clock_timestamp() END
                 FROM ended WHERE invocations.id = ended.invocation_id AND invocations.ended_at IS NULL
             ), decided AS MATERIALIZED (
@@ -247,6 +265,9 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
                 "output": ending.output_sealed,
                 "next": ending.next_attempt_at,
                 "terminal": ending.status.is_terminal,
+                "waits": ending.phase is Phase.WAITING,
+                "pending": ending.pending_sealed,
+                "deadline": ending.pending_deadline,
                 "plugin": task.plugin,
                 "key": task.capability_key,
                 "trigger": task.trigger_id,

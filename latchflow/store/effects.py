@@ -68,7 +68,16 @@ async def begin(
         outcome = "fatal"
     elif prior.state == "done":
         outcome, detail = "ok", {**detail, "adopted": True}
-    elif prior.state != "intended":
+    elif prior.state == "intended":
+        # From here on the row is this attempt's: a slower one that learns it did nothing must not say so any more.
+        await connection.execute(
+            """
+            UPDATE effects SET attempt = %(number)s
+            WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s
+            """,
+            values,
+        )
+    else:
         await connection.execute(
             """
             INSERT INTO effects (invocation_id, service, ordinal, target, state, attempt)
@@ -82,15 +91,25 @@ async def begin(
     return prior
 
 
-async def hand_over(connection: Connection, task: Task, key: EffectKey, via: str) -> None:
-    """Say which provider the effect goes to now."""
-    await connection.execute(
+async def hand_over(connection: Connection, task: Task, key: EffectKey, via: str) -> bool:
+    """Say which provider the effect goes to now.
+
+    Returns:
+        False when the attempt has ended or lost its claim: a later one may have found that no provider has it yet.
+    """
+    cursor = await connection.execute(
         """
-        UPDATE effects SET via = %(via)s
-        WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s
+        WITH held AS (
+            SELECT i.id FROM invocations i JOIN attempts a ON a.invocation_id = i.id AND a.number = i.attempt_number
+            WHERE i.id = %(invocation)s AND i.ended_at IS NULL AND a.number = %(number)s AND a.phase = 'STARTED'
+            FOR SHARE OF i
+        )
+        UPDATE effects SET via = %(via)s FROM held
+        WHERE invocation_id = held.id AND service = %(service)s AND ordinal = %(ordinal)s
         """,
         {**_values(task, key), "via": via},
     )
+    return cursor.rowcount == 1
 
 
 async def finish(
@@ -113,7 +132,7 @@ async def finish(
             UPDATE effects SET state = %(state)s, result_sealed = %(result)s, attempt = %(number)s,
                                ended_at = CASE WHEN %(state)s <> 'intended' THEN clock_timestamp() END
             WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s
-              AND state <> 'done' AND attempt <= %(number)s
+              AND state <> 'done' AND (attempt <= %(number)s OR %(state)s = 'done')
         )
         {_AUDIT}
         """,

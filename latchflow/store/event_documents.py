@@ -12,6 +12,7 @@ from latchflow.store import places
 from latchflow.store.database import Connection
 from latchflow.store.known_secrets import masker_of_events
 from latchflow.store.pages import Page, page_of
+from latchflow.store.visibility import Limits, visible, visible_to
 
 Key = tuple[datetime, UUID]
 """The sort key of lists by time, newest first."""
@@ -22,7 +23,8 @@ _EVENT_FIELDS = """
 """
 _INVOCATION_FIELDS = """
     i.id, i.event_id, i.run_id, i.step_name, i.item_index AS index, i.kind, i.action_id, i.plugin, i.capability_key,
-    i.status, i.skipped_reason, i.next_attempt_at, octet_length(i.output_sealed) AS output_size,
+    i.status, i.skipped_reason, i.next_attempt_at,
+    CASE WHEN i.status = 'WAITING' THEN 'time' END AS waiting_for, octet_length(i.output_sealed) AS output_size,
     CASE WHEN octet_length(i.output_sealed) <= %(largest)s THEN i.output_sealed END AS output_sealed
 """
 
@@ -34,7 +36,13 @@ LARGEST_LISTED_OUTPUT = 16 * 1024
 
 
 async def list_events(
-    connection: Connection, *, trigger_id: UUID | None, status: str | None, limit: int, after: Key | None
+    connection: Connection,
+    *,
+    trigger_id: UUID | None,
+    status: str | None,
+    limit: int,
+    after: Key | None,
+    limits: Limits | None,
 ) -> Page[dict[str, Any]]:
     """Events without contexts and runs, newest first, from behind the key `after`."""
     at, last_id = after or (None, None)
@@ -44,21 +52,34 @@ async def list_events(
         WHERE (%(trigger_id)s::uuid IS NULL OR trigger_id = %(trigger_id)s)
           AND (%(status)s::text IS NULL OR status = %(status)s)
           AND (%(at)s::timestamptz IS NULL OR (fired_at, id) < (%(at)s, %(id)s))
+          AND {visible("events")}
         ORDER BY fired_at DESC, id DESC LIMIT %(limit)s
         """,
-        {"trigger_id": trigger_id, "status": status, "at": at, "id": last_id, "limit": limit + 1},
+        {
+            "trigger_id": trigger_id,
+            "status": status,
+            "at": at,
+            "id": last_id,
+            "limit": limit + 1,
+            **visible_to(limits),
+        },
     )
     return page_of(await cursor.fetchall(), limit, lambda row: (row["fired_at"], row["id"]))
 
 
-async def get_event(connection: Connection, keyring: Keyring, event_id: UUID) -> dict[str, Any]:
+async def get_event(
+    connection: Connection, keyring: Keyring, event_id: UUID, *, limits: Limits | None
+) -> dict[str, Any]:
     """One event with its context opened and its runs; the secrets of its actions are masked in what they left.
 
     Raises:
-        NotFoundError: There is none with this id.
+        NotFoundError: There is none with this id that the caller may see.
         SealError: A key of its values is not in the ring.
     """
-    cursor = await connection.execute(f"SELECT {_EVENT_FIELDS}, context_sealed FROM events WHERE id = %s", (event_id,))
+    cursor = await connection.execute(
+        f"SELECT {_EVENT_FIELDS}, context_sealed FROM events WHERE id = %(id)s AND {visible('events')}",
+        {"id": event_id, **visible_to(limits)},
+    )
     event = await cursor.fetchone()
     if event is None:
         raise NotFoundError(f"There is no event {event_id}.")
@@ -81,7 +102,13 @@ async def get_event(connection: Connection, keyring: Keyring, event_id: UUID) ->
 
 
 async def list_executions(
-    connection: Connection, keyring: Keyring, action_id: UUID, *, limit: int, after: Key | None
+    connection: Connection,
+    keyring: Keyring,
+    action_id: UUID,
+    *,
+    limit: int,
+    after: Key | None,
+    limits: Limits | None,
 ) -> Page[dict[str, Any]]:
     """The invocations of an action with their attempts, newest event first, from behind the key `after`."""
     at, last_id = after or (None, None)
@@ -89,6 +116,7 @@ async def list_executions(
         f"""
         SELECT {_INVOCATION_FIELDS}, e.fired_at FROM invocations i JOIN events e ON e.id = i.event_id
         WHERE i.action_id = %(action_id)s AND (%(at)s::timestamptz IS NULL OR (e.fired_at, i.id) < (%(at)s, %(id)s))
+          AND {visible("e")}
         ORDER BY e.fired_at DESC, i.id DESC LIMIT %(limit)s
         """,
         {
@@ -97,6 +125,7 @@ async def list_executions(
             "id": last_id,
             "limit": limit + 1,
             "largest": LARGEST_LISTED_OUTPUT,
+            **visible_to(limits),
         },
     )
     page = page_of(await cursor.fetchall(), limit, lambda row: (row["fired_at"], row["id"]))

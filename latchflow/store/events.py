@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from latchflow.model import EventStatus, InvocationStatus, Manifest, RunStatus
 from latchflow.store.database import Connection
+from latchflow.store.visibility import Limits, visible, visible_to
 
 log = structlog.get_logger(__name__)
 
@@ -107,9 +108,12 @@ async def close(
     )
 
 
-async def status_of(connection: Connection, event_id: UUID) -> EventStatus | None:
-    """The status of an event, None when there is none with this id."""
-    row = await (await connection.execute("SELECT status FROM events WHERE id = %s", (event_id,))).fetchone()
+async def status_of(connection: Connection, event_id: UUID, *, limits: Limits | None = None) -> EventStatus | None:
+    """The status of an event, None when there is none with this id that the caller may see."""
+    cursor = await connection.execute(
+        f"SELECT status FROM events WHERE id = %(id)s AND {visible('events')}", {"id": event_id, **visible_to(limits)}
+    )
+    row = await cursor.fetchone()
     return EventStatus(row["status"]) if row else None
 
 

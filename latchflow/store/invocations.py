@@ -52,6 +52,7 @@ async def end_invocation(
             WITH ended AS (
                 UPDATE invocations
                 SET status = %(status)s, ended_at = clock_timestamp(), next_attempt_at = NULL,
+                    pending_sealed = NULL, pending_deadline = NULL,
                     skipped_reason = CASE WHEN %(status)s = 'SKIPPED' THEN %(reason)s END,
                     error = coalesce(%(error)s, error)
                 WHERE id = %(id)s AND ended_at IS NULL AND (NOT %(unclaimed)s OR attempt_number = 0)

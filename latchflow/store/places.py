@@ -28,6 +28,16 @@ def invocation_output(invocation_id: UUID) -> str:
     return f"invocations/{invocation_id}/output"
 
 
+def invocation_pending(invocation_id: UUID) -> str:
+    """``invocations.pending_sealed``."""
+    return f"invocations/{invocation_id}/pending"
+
+
 def effect_result(invocation_id: UUID, service: str, ordinal: int) -> str:
     """``effects.result_sealed``."""
     return f"effects/{invocation_id}/{service}/{ordinal}/result"
+
+
+def system_config(key: str) -> str:
+    """``system_config.value_sealed``."""
+    return f"system_config/{key}/value"

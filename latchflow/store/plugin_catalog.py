@@ -176,6 +176,14 @@ async def save_capabilities(connection: Connection, name: str, capabilities: Seq
         )
 
 
+async def names_with_providers(connection: Connection) -> set[str]:
+    """The plugins whose checked version brings providers."""
+    cursor = await connection.execute(
+        "SELECT DISTINCT p.name FROM providers v JOIN plugins p ON p.id = v.plugin_id WHERE v.is_present"
+    )
+    return {row["name"] for row in await cursor.fetchall()}
+
+
 async def save_providers(connection: Connection, name: str, providers: Sequence[CatalogProvider]) -> None:
     """Record the providers of the checked version; what it no longer brings stays, marked as absent."""
     await connection.execute("UPDATE providers SET is_present = false WHERE plugin_id = %s", (plugin_id(name),))

@@ -28,21 +28,31 @@ class Process:
     version: str
     started_at: datetime
     seen_at: datetime
+    stats: Mapping[str, Any]
 
 
-async def report(connection: Connection, *, process_id: UUID, role: str, host: str, pid: int, version: str) -> bool:
-    """Say that this process lives.
+async def report(
+    connection: Connection,
+    *,
+    process_id: UUID,
+    role: str,
+    host: str,
+    pid: int,
+    version: str,
+    stats: Mapping[str, Any] | None = None,
+) -> bool:
+    """Say that this process lives, and how.
 
     Returns:
         Whether it was not listed yet, or not any more: then nothing of what it runs is listed either.
     """
     cursor = await connection.execute(
         """
-        INSERT INTO processes (id, role, identity, host, pid, version) VALUES (%s, %s, %s, %s, %s, %s)
-        ON CONFLICT (id) DO UPDATE SET seen_at = now()
+        INSERT INTO processes (id, role, identity, host, pid, version, stats) VALUES (%s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT (id) DO UPDATE SET seen_at = now(), stats = excluded.stats
         RETURNING xmax = 0 AS is_new
         """,
-        (process_id, role, f"{pid}@{host}", host, pid, version),
+        (process_id, role, f"{pid}@{host}", host, pid, version, Jsonb(dict(stats or {}))),
     )
     row = await cursor.fetchone()
     return row is not None and bool(row["is_new"])
@@ -110,7 +120,7 @@ async def alive(connection: Connection) -> list[Process]:
     rows = await (
         await connection.execute(
             """
-            SELECT id, role, identity, host, pid, version, started_at, seen_at FROM processes
+            SELECT id, role, identity, host, pid, version, started_at, seen_at, stats FROM processes
             WHERE seen_at > now() - make_interval(secs => %s) ORDER BY role, started_at LIMIT 1000
             """,
             (ALIVE_SECONDS,),

@@ -13,15 +13,16 @@ from uuid import UUID, uuid4
 from psycopg import errors
 
 from latchflow.errors import ConfigurationError, NotFoundError
-from latchflow.scopes import ALL
+from latchflow.scopes import ALL, ROLE_SCOPES
 from latchflow.store.admin_audit import Change, record_change
 from latchflow.store.database import Connection
 from latchflow.store.pages import Page, page_of
+from latchflow.store.visibility import Limits
 
 _PATTERN = re.compile(r"lfk_[A-Za-z0-9_-]{32,128}")
 _BOOTSTRAP_ID = UUID("5b0f6a52-7c55-5d0a-8c0e-62a1f4b0a001")
 _BOOTSTRAP = "bootstrap"
-_FIELDS = "id, name, scopes, created_at, created_by, expires_at, last_used_at, revoked_at"
+_FIELDS = "id, name, scopes, user_id, created_at, created_by, expires_at, last_used_at, revoked_at"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +30,17 @@ class TokenState:
     """A token that was presented and is known.
 
     Attributes:
-        refusal: Why it may not be used: ``revoked`` or ``expired``; None when it may.
+        refusal: Why it may not be used: ``revoked``, ``expired`` or ``disabled``; None when it may.
+        user_id: Whose personal token it is.
+        limits: What of the events it sees; None: everything that its scopes let it.
     """
 
     id: UUID
     name: str
     scopes: frozenset[str]
     refusal: str | None
+    user_id: UUID | None = None
+    limits: Limits | None = None
 
 
 def is_token(text: str) -> bool:
@@ -44,14 +49,19 @@ def is_token(text: str) -> bool:
 
 
 async def look_up_token(connection: Connection, token: str) -> TokenState | None:
-    """Find a presented token, and note its use, at most once a minute."""
+    """Find a presented token, and note its use, at most once a minute.
+
+    What a personal token may do is read from its user each time, so that a change there holds from the next call on.
+    """
     token_hash = _hash(token)
     cursor = await connection.execute(
         """
-        SELECT id, name, scopes, token_hash,
-               CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' END AS refusal,
-               last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS is_use_stale
-        FROM tokens WHERE token_hash = %s
+        SELECT t.id, t.name, t.scopes, t.token_hash, t.user_id, u.role, u.trigger_ids, u.pipeline_ids,
+               CASE WHEN t.revoked_at IS NOT NULL THEN 'revoked'
+                    WHEN t.expires_at <= now() THEN 'expired'
+                    WHEN t.user_id IS NOT NULL AND u.status IS DISTINCT FROM 'ACTIVE' THEN 'disabled' END AS refusal,
+               t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute' AS is_use_stale
+        FROM tokens t LEFT JOIN users u ON u.id = t.user_id WHERE t.token_hash = %s
         """,
         (token_hash,),
     )
@@ -66,7 +76,17 @@ async def look_up_token(connection: Connection, token: str) -> TokenState | None
             """,
             (row["id"],),
         )
-    return TokenState(id=row["id"], name=row["name"], scopes=frozenset(row["scopes"]), refusal=row["refusal"])
+    limits = None
+    if row["role"] == "EXECUTOR":
+        limits = Limits(trigger_ids=row["trigger_ids"], pipeline_ids=row["pipeline_ids"])
+    return TokenState(
+        id=row["id"],
+        name=row["name"],
+        scopes=frozenset(ROLE_SCOPES[row["role"]] if row["user_id"] else row["scopes"]),
+        refusal=row["refusal"],
+        user_id=row["user_id"],
+        limits=limits,
+    )
 
 
 async def create_token(
@@ -77,7 +97,7 @@ async def create_token(
     Returns:
         The token itself, which is nowhere stored, and its row.
     """
-    token = "lfk_" + secrets.token_urlsafe(32)
+    token = new_token()
     cursor = await connection.execute(
         f"""
         INSERT INTO tokens (id, name, token_hash, scopes, created_by, expires_at)
@@ -93,6 +113,25 @@ async def create_token(
     return token, row
 
 
+def new_token() -> str:
+    """A token of 256 random bits."""
+    return "lfk_" + secrets.token_urlsafe(32)
+
+
+async def add_personal_token(connection: Connection, *, user_id: UUID, name: str) -> tuple[str, UUID]:
+    """Make a token that is a user's own; its scopes are those of the user's role.
+
+    Returns:
+        The token itself, which is nowhere stored, and its id.
+    """
+    token, token_id = new_token(), uuid4()
+    await connection.execute(
+        "INSERT INTO tokens (id, name, token_hash, scopes, created_by, user_id) VALUES (%s, %s, %s, '{}', %s, %s)",
+        (token_id, name, _hash(token), name, user_id),
+    )
+    return token, token_id
+
+
 async def list_tokens(
     connection: Connection, *, limit: int, after: tuple[datetime, UUID] | None
 ) -> Page[dict[str, Any]]:
@@ -100,13 +139,16 @@ async def list_tokens(
     at, last_id = after or (None, None)
     cursor = await connection.execute(
         f"""
-        SELECT {_FIELDS} FROM tokens
+        SELECT {_FIELDS}, (SELECT role FROM users WHERE id = tokens.user_id) AS role FROM tokens
         WHERE %(at)s::timestamptz IS NULL OR (created_at, id) > (%(at)s, %(id)s)
         ORDER BY created_at, id LIMIT %(limit)s
         """,
         {"at": at, "id": last_id, "limit": limit + 1},
     )
-    return page_of(await cursor.fetchall(), limit, lambda row: (row["created_at"], row["id"]))
+    rows = [
+        {**row, "scopes": list(ROLE_SCOPES[row["role"]])} if row["role"] else row for row in await cursor.fetchall()
+    ]
+    return page_of(rows, limit, lambda row: (row["created_at"], row["id"]))
 
 
 async def revoke_token(connection: Connection, token_id: UUID, *, actor: str) -> None:

@@ -1,4 +1,4 @@
-"""The loops of the leading API process: the drainer, the closer and the upkeep of the audit's partitions."""
+"""The loops of the leading API process: the drainer, the closer, the upkeep of the audit, leftovers of the storage."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,6 +7,7 @@ import structlog
 from temporalio.service import RPCError
 
 from latchflow.errors import UnavailableError
+from latchflow.services.storage import Storage
 from latchflow.store import upkeep
 from latchflow.store.database import Database
 from latchflow.temporal.closer import Closer
@@ -18,16 +19,23 @@ LEADER_LOCK_ID = 0x1A7C4F11  # any constant that no other lock of the deployment
 _DRAIN_SECONDS = 1.0
 _CLOSE_SECONDS = 30.0
 _UPKEEP_SECONDS = 600.0
+_LEFTOVERS_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
 
 
-async def run_chores(database: Database, dispatcher: Dispatcher, closer: Closer) -> None:
+async def run_chores(database: Database, dispatcher: Dispatcher, closer: Closer, storage: Storage) -> None:
     """Run all loops until cancelled. A part that is away is met with patience, not with an end."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_every(_DRAIN_SECONDS, "drainer", dispatcher.drain))
         group.create_task(_every(_CLOSE_SECONDS, "closer", closer.run_once))
         group.create_task(_every(_UPKEEP_SECONDS, "upkeep", lambda: upkeep.run(database)))
+        group.create_task(_every(_LEFTOVERS_SECONDS, "leftovers of the storage", lambda: _tidy(storage)))
+
+
+async def _tidy(storage: Storage) -> None:
+    while await storage.remove_leftovers():
+        stop_if_cancelled()
 
 
 async def _every(seconds: float, name: str, chore: Callable[[], Awaitable[object]]) -> None:

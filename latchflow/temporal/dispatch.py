@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -76,12 +76,22 @@ class Accepted:
 
 
 class Dispatcher:
-    """Opens events and starts their workflows."""
+    """Opens events and starts their workflows.
 
-    def __init__(self, database: Database, keyring: Keyring, starter: Starter) -> None:
+    Args:
+        database: Where events are.
+        keyring: Seals their contexts.
+        starter: Starts their workflows.
+        dedicated: Names of the plugins that have workers of their own (``LATCHFLOW_DEDICATED_PLUGINS``).
+    """
+
+    def __init__(
+        self, database: Database, keyring: Keyring, starter: Starter, *, dedicated: Collection[str] = ()
+    ) -> None:
         self._database = database
         self._keyring = keyring
         self._starter = starter
+        self._dedicated = dedicated
         self._starts: set[asyncio.Task[_Answer]] = set()
 
     async def dispatch(self, firing: Firing) -> Accepted:
@@ -161,7 +171,7 @@ class Dispatcher:
                 await _record(connection, trigger, firing, Phase.DUPLICATE, known.event_id)
                 return accepted, None, None
         pipelines = await firings.pipelines_in_force(connection, trigger.id)
-        manifest = plan.manifest(event_id, trigger.id, trigger.name, pipelines)
+        manifest = plan.manifest(event_id, trigger.id, trigger.name, pipelines, self._dedicated)
         event = NewEvent(
             manifest=manifest,
             pipelines=pipelines,

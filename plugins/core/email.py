@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints
 
 from latchflow.sdk import ActionCall, EmailAddress, EmailMessage
 
+from .attachments import Attachment, read_attachments
 from .config import ActionConfig, Headers, merged, required
 
 AddressText = Annotated[str, StringConstraints(pattern=r"^[^@\s<>,;]+@[^@\s<>,;]+$", max_length=254)]
@@ -20,7 +21,7 @@ class NamedAddress(ActionConfig):
 
 
 Recipient = AddressText | NamedAddress
-Overridable = Literal["to", "cc", "bcc", "subject", "textBody", "htmlBody", "from", "replyTo", "headers"]
+Overridable = Literal["to", "cc", "bcc", "subject", "textBody", "htmlBody", "from", "replyTo", "headers", "attachments"]
 
 
 class EmailSendConfig(ActionConfig):
@@ -35,6 +36,9 @@ class EmailSendConfig(ActionConfig):
     sender: Recipient | None = Field(None, alias="from", description="Default: the deployment's sender.")
     reply_to: Recipient | None = None
     headers: Headers | None = None
+    attachments: list[Attachment] | None = Field(
+        None, max_length=50, description="Objects of bundles; 20 MiB together at most."
+    )
     overridable: list[Overridable] | None = Field(
         None, description="Fields that the event's context may set where the step has no input."
     )
@@ -43,10 +47,11 @@ class EmailSendConfig(ActionConfig):
 async def email_send(call: ActionCall[EmailSendConfig]) -> dict[str, Any]:
     """Send one mail through the email service."""
     config = merged(call)
+    to, subject = _addresses(required(config.to, "to")), required(config.subject, "subject")
     result = await call.services.email.send(
         EmailMessage(
-            to=_addresses(required(config.to, "to")),
-            subject=required(config.subject, "subject"),
+            to=to,
+            subject=subject,
             text_body=config.text_body,
             html_body=config.html_body,
             cc=_addresses(config.cc),
@@ -54,6 +59,7 @@ async def email_send(call: ActionCall[EmailSendConfig]) -> dict[str, Any]:
             sender=_address(config.sender) if config.sender is not None else None,
             reply_to=_address(config.reply_to) if config.reply_to is not None else None,
             headers=config.headers or {},
+            attachments=await read_attachments(call.services.storage, config.attachments) if config.attachments else (),
         )
     )
     return {

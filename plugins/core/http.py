@@ -36,7 +36,9 @@ class HttpRequestConfig(ActionConfig):
     idempotency_header: HeaderName | None = Field(
         None, description="Header that carries the invocation's idempotency key, for a receiver that deduplicates."
     )
-    timeout_seconds: int | None = Field(None, ge=1, le=115)
+    timeout_seconds: int | None = Field(
+        None, ge=1, le=115, description="Of the whole exchange. Default: what is left of the attempt."
+    )
     allowed_hosts: list[str] | None = Field(
         None, description="Hosts that the request and its redirects may go to; *.example.com for all below a domain."
     )
@@ -65,7 +67,13 @@ def _request(call: ActionCall[HttpRequestConfig], config: HttpRequestConfig) -> 
     if config.json_body is not None and config.body is not None:
         raise PermanentFailure("json and body exclude each other. Leave one of them out.", error_type="InvalidPayload")
     headers = dict(config.headers or {})
+    secret_headers = call.secrets.get("secretHeaders") or {}
     if config.idempotency_header is not None:
+        if config.idempotency_header.lower() in {name.lower() for name in secret_headers}:
+            raise PermanentFailure(
+                f"secretHeaders and idempotencyHeader both set {config.idempotency_header}. Leave it out of one.",
+                error_type="InvalidPayload",
+            )
         headers[config.idempotency_header] = call.idempotency_key
     optional: dict[str, Any] = {}
     if config.timeout_seconds is not None:
@@ -76,7 +84,7 @@ def _request(call: ActionCall[HttpRequestConfig], config: HttpRequestConfig) -> 
         method=required(config.method, "method"),
         url=required(config.url, "url"),
         headers=headers,
-        secret_headers=call.secrets.get("secretHeaders") or {},
+        secret_headers=secret_headers,
         query={name: _query_text(value) for name, value in (config.query or {}).items()},
         json=config.json_body,
         content=config.body.encode() if config.body is not None else None,

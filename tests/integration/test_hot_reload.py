@@ -105,7 +105,7 @@ async def call(plugins: RunningPlugins, key: str = "which") -> dict[str, Any]:
 
 def runs(plugins: RunningPlugins, number: int) -> Callable[[], Any]:
     async def is_so() -> bool:
-        return (await call(plugins))["version"] == number
+        return bool((await call(plugins))["version"] == number)
 
     return is_so
 
@@ -250,11 +250,14 @@ async def test_reloads_under_load_fail_no_call_and_mix_no_versions(
         answers.append(await call(plugins))
         by_hash.setdefault(code_hash, []).append(answers[-1])
 
+    def answered(number: int) -> Callable[[], bool]:
+        return lambda: bool(answers) and answers[-1]["version"] == number
+
     async with process(deployment, folders, reloads=True, watches=True) as plugins:
         loading = asyncio.create_task(load(plugins))
         for number in (2, 3, 4):
             plugin.become(number)
-            await until(lambda number=number: bool(answers) and answers[-1]["version"] == number)
+            await until(answered(number))
         over.set()
         await loading
 

@@ -143,7 +143,7 @@ async def test_two_processes_that_start_at_once_agree(deployment: Deployment, fo
         async with process(deployment, folders) as plugins:
             return list(plugins.live.snapshot.plugins)
 
-    assert await asyncio.gather(run(), run()) == [["acme-greeter"], ["acme-greeter"]]
+    assert list(await asyncio.gather(run(), run())) == [["acme-greeter"], ["acme-greeter"]]
     assert (await plugin_of(deployment, "acme-broken"))["status"] == "FAILED"
 
 

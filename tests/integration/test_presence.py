@@ -40,3 +40,21 @@ async def test_a_process_whose_row_vanished_is_listed_again_with_its_plugins(
                     number = row["number"] if row else 0
 
     assert number == loaded > 0
+
+
+async def test_a_worker_of_one_plugin_loads_that_and_those_that_bring_providers(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    settings = Settings.model_validate({"LATCHFLOW_PLUGIN_CACHE_DIR": tmp_path / "copies"})
+    keyring = Keyring.from_setting(FAKE_KEY)
+    webhook = "@latchflow/plugin-webhook"
+    async with (
+        Database.open(Settings.model_validate({"DATABASE_URL": database.url})) as opened,
+        running_plugins(opened, keyring, settings, home=ROOT) as everything,
+        running_plugins(opened, keyring, settings, home=ROOT, only=webhook) as one,
+    ):
+        snapshot, of_one = everything.live.snapshot, one.live.snapshot
+
+    with_providers = {plugin for plugin, _ in snapshot.providers}
+    assert with_providers
+    assert set(of_one.plugins) == {webhook} | with_providers < set(snapshot.plugins)

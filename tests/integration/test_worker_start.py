@@ -1,8 +1,11 @@
+import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from temporalio.testing import WorkflowEnvironment
 
 from tests.support.postgres import TestDatabase
 
@@ -10,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 KEY = "test:" + "A" * 43 + "="
 
 
-def worker(**environment: str) -> subprocess.CompletedProcess[str]:
+def worker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "worker.py"],
+        [sys.executable, "worker.py", *arguments],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", "LATCHFLOW_LOG_FORMAT": "console", **environment},
         check=False,
@@ -76,3 +79,42 @@ def test_worker_with_a_setting_that_cannot_be_used_says_which(database: TestData
 
     assert_one_line(done, name.partition("_SERVER")[0])
     assert "secret" not in done.stderr
+
+
+def test_worker_of_a_plugin_that_is_not_dedicated_says_where_to_name_it() -> None:
+    done = worker("--plugin", "acme-one", ENCRYPTION_KEY=KEY, LATCHFLOW_DEDICATED_PLUGINS="acme-two")
+
+    assert_one_line(done, "--plugin acme-one", "LATCHFLOW_DEDICATED_PLUGINS names acme-two")
+    assert_one_line(worker("--plugin", "acme-one"), "names no plugin")
+
+
+def test_worker_with_an_argument_it_does_not_know_says_how_it_is_used() -> None:
+    done = worker("--plugins", "x")
+
+    assert done.returncode == 2
+    assert "usage: worker.py [-h] [--plugin NAME]" in done.stderr
+
+
+async def test_worker_of_a_plugin_that_is_not_found_says_where_to_look(
+    database: TestDatabase, temporal_address: str
+) -> None:
+    done = await asyncio.to_thread(
+        worker,
+        "--plugin",
+        "acme-one",
+        ENCRYPTION_KEY=KEY,
+        DATABASE_URL=database.url,
+        TEMPORAL_ADDRESS=temporal_address,
+        LATCHFLOW_DEDICATED_PLUGINS="acme-one",
+    )
+
+    assert_one_line(done, "--plugin acme-one: this plugin is not here", "PLUGINS_PATH")
+
+
+@pytest.fixture
+async def temporal_address() -> AsyncIterator[str]:
+    environment = await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(Path(sys.executable).with_name("temporal"))
+    )
+    yield environment.client.service_client.config.target_host
+    await environment.shutdown()

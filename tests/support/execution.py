@@ -38,6 +38,7 @@ class Step:
     config: Mapping[str, Any] = field(default_factory=dict)
     retry_policy: Mapping[str, Any] | None = None
     timeout_seconds: int | None = None
+    on_unknown: str = "fail"
 
 
 class Starts:
@@ -127,7 +128,12 @@ class Deployment:
                 capability,
                 config,
             )
-            await self.rows("INSERT INTO action_versions VALUES (%s, 1, %s)", action_id, config)
+            await self.rows(
+                "INSERT INTO action_versions (action_id, version, config_sealed, on_unknown) VALUES (%s, 1, %s, %s)",
+                action_id,
+                config,
+                step.on_unknown,
+            )
             await self.rows(
                 "INSERT INTO pipeline_steps VALUES (%s, %s, %s, 'action', %s, %s, %s, %s, %s, %s, %s, %s)",
                 uuid4(),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchflow.masking import MASK, Masker, mask, readable, strings_in
+from latchflow.masking import MASK, Masker, mask, printable, readable, strings_in
 
 _SECRET = 'p@ss/w"ö\\rd+1'
 
@@ -97,3 +97,26 @@ def test_a_readable_text_can_be_stored_and_sent(text: str) -> None:
 def test_a_readable_text_keeps_everything_else() -> None:
     assert readable("line\none\t😀 ö") == "line\none\t😀 ö"
     assert readable("a\x00b\ud800c") == "a\ufffdb\ufffdc"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("one\ttwo\r\nthree", "one\ttwo\nthree"),
+        ("\x1b[31mred\x07", "\ufffd[31mred\ufffd"),
+        ("a\u202eb\x9b\x00\ud800", "a\ufffdb\ufffd\ufffd\ufffd"),
+        ("Grüße 🎉", "Grüße 🎉"),
+    ],
+)
+def test_a_printable_text_moves_no_terminal(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_a_text_that_answers_for_itself_is_masked_all_the_same() -> None:
+    class Sly(str):
+        __slots__ = ()
+
+        def replace(self, *_: object) -> str:
+            return str(self)
+
+    assert Masker(["hunter2-hunter2"]).text(Sly("the secret is hunter2-hunter2")) == "the secret is [secret]"

@@ -1,6 +1,7 @@
 """Random runs with random outcomes, driven the way the workflow drives them."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID, uuid5
 
@@ -311,3 +312,32 @@ def test_the_announced_wait_never_passes_the_cap_that_temporal_is_given(attempt:
     assert cap is not None
 
     assert policy.initial_interval_seconds <= plan.backoff_seconds(attempt, policy) <= cap.total_seconds() + 1e-6
+
+
+def test_a_step_of_a_dedicated_plugin_goes_to_its_own_queue_and_is_never_inline() -> None:
+    steps = (step("one", plugin="@acme/Reports", is_inline=True),)
+    pipelines = [PipelineInForce(id=_SPACE, name="p", version=1, steps=steps)]
+
+    (run,) = plan.manifest(_SPACE, _SPACE, "t", pipelines, {"@acme/Reports"}).runs
+    (ordinary,) = plan.manifest(_SPACE, _SPACE, "t", pipelines, {"acme"}).runs
+
+    assert (run.steps[0].task_queue, run.steps[0].is_inline) == ("latchflow-plugin-acme-reports", False)
+    assert (ordinary.steps[0].task_queue, ordinary.steps[0].is_inline) == (None, True)
+
+
+@given(
+    check_after=st.timedeltas(min_value=timedelta(days=-1), max_value=timedelta(days=10_000)),
+    left=st.none() | st.timedeltas(min_value=timedelta(days=-1), max_value=timedelta(days=10_000)),
+)
+def test_a_wait_is_never_longer_than_asked_for_than_a_year_or_than_to_the_deadline(
+    check_after: timedelta, left: timedelta | None
+) -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    wait = plan.waiting_time(now, check_after, None if left is None else now + left)
+
+    if wait is None:
+        assert left is not None
+        assert left <= timedelta(0)
+        return
+    limits = [check_after, timedelta(days=365), *([] if left is None else [left])]
+    assert wait == max(timedelta(milliseconds=100), min(limits))

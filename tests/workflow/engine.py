@@ -152,6 +152,7 @@ class Engine:
         self.deployment = deployment
         self.client = client
         self.actions = Actions()
+        self.backends = NO_SERVICES
         self.evaluator = InProcess()
         self.dispatcher = Dispatcher(deployment.database, deployment.keyring, WorkflowStarter(client))
         self.closer = Closer(deployment.database, client)
@@ -162,7 +163,7 @@ class Engine:
             database=self.deployment.database,
             keyring=self.deployment.keyring,
             live=LiveRegistry(registry or self.actions.registry),
-            backends=NO_SERVICES,
+            backends=self.backends,
             evaluator=self.evaluator,
             worker="worker@test",
         )
@@ -175,7 +176,6 @@ class Engine:
         poller = PollerBehaviorSimpleMaximum(2)
         worker = Worker(
             self.client,
-            task_queue=TASK_QUEUE,
             activities=[
                 self.activities(kind, registry).execute_action,
                 EventActivities(self.deployment.database).close_event,
@@ -185,7 +185,7 @@ class Engine:
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
             max_heartbeat_throttle_interval=BEAT,
             default_heartbeat_throttle_interval=BEAT,
-            **{"workflows": [TriggerEventWorkflow], **options},
+            **{"task_queue": TASK_QUEUE, "workflows": [TriggerEventWorkflow], **options},
         )
         async with worker:
             yield worker

@@ -33,4 +33,4 @@ async def test_an_event_that_began_before_this_change_goes_on_after_it(file: Pat
 
 
 def test_there_are_histories_to_replay() -> None:
-    assert len(list(HISTORIES.glob("*.json"))) >= 7
+    assert len(list(HISTORIES.glob("*.json"))) >= 9

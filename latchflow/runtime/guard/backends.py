@@ -73,6 +73,16 @@ class UserBackend(Protocol):
         """Make a user and send the invitation; a user who is there is returned and gets no mail."""
         ...
 
+    async def find_invited(
+        self, email: str, *, idempotency_key: str, via: str | None, deadline: datetime
+    ) -> User | None:
+        """The user whom an effect that was cut off invited; None when its mail surely was not sent.
+
+        Raises:
+            ServiceError: ``outcome_unknown`` when nobody can say.
+        """
+        ...
+
     async def get(self, user_id: UUID) -> User:
         """One user."""
         ...

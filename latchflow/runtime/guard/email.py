@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from pydantic import TypeAdapter
 
+from latchflow.runtime.guard.arguments import actor_of, message_of, scopes_of
 from latchflow.runtime.guard.backends import EmailBackend
-from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle, scopes_of
+from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
 from latchflow.sdk import EmailMessage, SendResult
 
 _RESULT = TypeAdapter(SendResult)
@@ -26,12 +27,13 @@ class GuardedEmail:
         requested_scopes: Sequence[str] = ("email:send",),
     ) -> SendResult:
         """Send one mail, once for all attempts."""
-        deadline = self._grant.deadline
+        message = message_of(message)
+        deadline = self._grant.cutoff
         recipients = [entry.address for entry in (*message.to, *message.cc, *message.bcc)]
         asked = Asked(
             service="email.send",
             scopes=scopes_of("email:send", requested_scopes),
-            actor_id=actor_id,
+            actor_id=actor_of(actor_id),
             detail={"recipients": len(recipients)},
         )
 
@@ -41,5 +43,5 @@ class GuardedEmail:
         async def work(effect: Handle) -> SendResult:
             return await self._backend.send(message, effect=effect, deadline=deadline)
 
-        effect = Effect(target="\n".join(sorted(recipients)), result=_RESULT, find=find)
+        effect = Effect(target="\n".join(sorted(recipients)), identity=repr(message), result=_RESULT, find=find)
         return await self._grant.effect(asked, effect, work)

@@ -5,16 +5,19 @@ import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from latchflow.runtime.guard.records import EffectState, Intent, Prior, Records, ServiceCall
 from latchflow.sdk import ServiceError
+from latchflow.services.handover import OpenError, UnsettledError
 
 T = TypeVar("T")
 
 MAX_RESULT_BYTES = 4 * 1024 * 1024
 """A larger answer is not kept for the next attempt."""
+
+_MARGIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,7 @@ class Effect(Generic[T]):
         is_repeatable: The receiver recognises a repetition by the key, or a repetition changes nothing.
         find: Asks the provider what became of an earlier try, given its key and `Prior.via`: its result, or None when
             it did not happen. Raises ``outcome_unknown`` when nobody can say.
+        identity: What makes two calls of an attempt the same, so that the second is a repetition of the first.
         is_failure: Of a result that means that nothing happened, so that the next attempt shall try again.
     """
 
@@ -61,6 +65,7 @@ class Effect(Generic[T]):
     result: Kept[T]
     is_repeatable: bool = False
     find: Callable[[str, str | None], Awaitable[T | None]] | None = None
+    identity: str = ""
     is_failure: Callable[[T], bool] = lambda _: False
 
 
@@ -92,6 +97,8 @@ class Grant:
         host_loop: The loop that services and database belong to; plugin code runs on another.
         deadline: When the attempt ends.
         resends_unknown: The definition says ``onUnknown: resend``.
+        calls_made: By service, how many calls with an effect were made before an action waited; what follows the wait
+            counts on from there.
     """
 
     granted_scopes: frozenset[str]
@@ -101,8 +108,24 @@ class Grant:
     host_loop: asyncio.AbstractEventLoop
     deadline: datetime
     resends_unknown: bool = False
-    _ordinals: Counter[str] = field(default_factory=Counter)
+    calls_made: Counter[str] = field(default_factory=Counter)
+    _unfinished: dict[tuple[str, str], int] = field(default_factory=dict)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def require_open(self) -> None:
+        """Check that the attempt goes on.
+
+        Raises:
+            ServiceError: ``denied``: it is over.
+        """
+        if self._over.is_set():
+            raise ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
+
+    @property
+    def cutoff(self) -> datetime:
+        """When a call to the outside must have come back: before the attempt ends, so that it is known how it went."""
+        left = self.deadline - datetime.now(UTC)
+        return self.deadline - min(_MARGIN, max(left, timedelta()) / 10)
 
     def end(self) -> None:
         """The attempt is over: a thread that outlives it can call no service any more."""
@@ -122,16 +145,33 @@ class Grant:
         Raises:
             ServiceError: As `watch`; ``outcome_unknown`` when an earlier attempt may have done it and nobody can say.
         """
-        # Every attempt makes its calls in the same order, so each has a key of its own that stays the same.
-        self._ordinals[asked.service] += 1
-        ordinal = self._ordinals[asked.service]
+        call = (asked.service, effect.identity or effect.target)
+        ordinal = self._ordinal(call)
         intent = Intent(
             service=asked.service,
             ordinal=ordinal,
             key=f"{self.idempotency_key}/{asked.service}/{ordinal}",
             target=hashlib.sha256(effect.target.encode("utf-8", "surrogatepass")).hexdigest(),
         )
-        return await self.on_host(self._effected(asked, intent, effect, work))
+        is_done = False
+        try:
+            result, is_done = await self.on_host(self._effected(asked, intent, effect, work))
+        finally:
+            if not is_done:
+                self._unfinished[call] = ordinal
+        return result
+
+    def _ordinal(self, call: tuple[str, str]) -> int:
+        """The place of a call: every attempt makes its calls in the same order, so each keeps its own.
+
+        An attempt that repeats a call which did not succeed is still at the place of that one: counted as another
+        call, what it achieves would be done again by the next attempt.
+        """
+        unfinished = self._unfinished.pop(call, None)
+        if unfinished is not None:
+            return unfinished
+        self.calls_made[call[0]] += 1
+        return self.calls_made[call[0]]
 
     async def on_host(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the host's loop; cancelling the caller cancels it there."""
@@ -153,7 +193,8 @@ class Grant:
 
     async def _effected(
         self, asked: Asked, intent: Intent, effect: Effect[T], work: Callable[[Handle], Awaitable[T]]
-    ) -> T:
+    ) -> tuple[T, bool]:
+        """The result, and whether the effect has happened."""
         try:
             self._check(asked)
         except ServiceError as error:
@@ -163,8 +204,9 @@ class Grant:
         prior = await self._begin(intent, call)
         known = await self._known(prior, intent, call, effect)
         if known is not None:
-            return known.value
-        return await self._carry_out(intent, call, effect, work)
+            return known.value, True
+        result = await self._carry_out(intent, call, effect, work)
+        return result, not effect.is_failure(result)
 
     async def _begin(self, intent: Intent, call: ServiceCall) -> Prior:
         beginning = asyncio.ensure_future(self.records.begin(intent, call))
@@ -189,7 +231,7 @@ class Grant:
             raise ServiceError("fatal", message)
         if prior.state == "done":
             return _Known(self._stored(prior, intent, effect))
-        if prior.state == "intended" and not (effect.is_repeatable or self.resends_unknown):
+        if prior.state == "intended" and not effect.is_repeatable:
             found = await self._find(prior, intent, call, effect)
             if found is not None:
                 await self._finish(intent, call, "ok", "done", effect.result.dump_json(found))
@@ -209,6 +251,8 @@ class Grant:
                 raise ServiceError("outcome_unknown", message)
             return await effect.find(intent.key, prior.via)
         except ServiceError as error:
+            if error.kind == "outcome_unknown" and self.resends_unknown:
+                return None  # nobody can say, and the definition wants it done again then
             await self._finish(intent, call, error.kind, "intended", None)
             raise
 
@@ -218,15 +262,18 @@ class Grant:
         try:
             result = await work(Handle(intent, self.records))
         except ServiceError as error:
-            state: EffectState = "intended" if error.kind == "outcome_unknown" else "failed"
-            await self._finish(intent, call, error.kind, state, None)
+            is_open = error.kind == "outcome_unknown" or isinstance(error, OpenError)
+            outcome = "outcome_unknown" if is_open else error.kind
+            await self._finish(intent, call, outcome, "intended" if is_open else "failed", None)
+            if error.kind == "outcome_unknown" and self.resends_unknown:
+                raise UnsettledError(f"{error} The definition says to do it again.") from error
             raise
         except BaseException:
             # Cancelled, or a fault of core's own, in the middle: nobody knows.
             await self._finish(intent, call, "outcome_unknown", "intended", None)
             raise
         dumped = effect.result.dump_json(result)
-        state = "failed" if effect.is_failure(result) else "done"
+        state: EffectState = "failed" if effect.is_failure(result) else "done"
         await self._finish(intent, call, "ok", state, dumped if len(dumped) <= MAX_RESULT_BYTES else None)
         return result
 
@@ -237,8 +284,7 @@ class Grant:
         await asyncio.shield(asyncio.ensure_future(self.records.finish(intent, ended, state, result)))
 
     def _check(self, asked: Asked) -> None:
-        if self._over.is_set():
-            raise ServiceError("denied", "The attempt is over: its time was up, or another one has begun.")
+        self.require_open()
         missing = [scope for scope in asked.scopes if scope not in self._granted]
         if missing:
             message = (
@@ -265,8 +311,3 @@ class Grant:
 @dataclass(frozen=True)
 class _Known(Generic[T]):
     value: T
-
-
-def scopes_of(needed: str, requested: Sequence[str]) -> tuple[str, ...]:
-    """What a call must hold: the scope of its method, and whatever the plugin asks for beside it."""
-    return (needed, *(scope for scope in requested if scope != needed))

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
+from latchflow.runtime.guard.arguments import actor_of, request_of
 from latchflow.runtime.guard.backends import HttpBackend
 from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
 from latchflow.sdk import HttpRequest, HttpResponse
 
 _WITHOUT_EFFECT = frozenset({"GET", "HEAD"})
-_MARGIN = timedelta(seconds=1)
 _LEAST = timedelta(milliseconds=100)
 
 
@@ -23,8 +23,9 @@ class GuardedHttp:
 
     async def request(self, request: HttpRequest, *, actor_id: str | None = None) -> HttpResponse:
         """Send one request; one with an effect is answered once for all attempts, unless the answer is an error."""
+        request = request_of(request)
         method = request.method.upper()
-        asked = Asked(service="http.request", scopes=(), actor_id=actor_id, detail={"method": method})
+        asked = Asked(service="http.request", scopes=(), actor_id=actor_of(actor_id), detail={"method": method[:20]})
 
         async def work(_: Handle | None = None) -> HttpResponse:
             return await self._backend.request(replace(request, timeout=self._timeout(request)))
@@ -33,6 +34,7 @@ class GuardedHttp:
             return await self._grant.watch(asked, work)
         effect = Effect(
             target=f"{method} {request.url}",
+            identity=repr(request),
             result=_KeptResponse(),
             is_repeatable=request.is_repeatable,
             is_failure=lambda response: response.status >= 400,
@@ -40,8 +42,7 @@ class GuardedHttp:
         return await self._grant.effect(asked, effect, work)
 
     def _timeout(self, request: HttpRequest) -> timedelta:
-        """Ends before the attempt does, so that it is known how far the request had come."""
-        left = max(self._grant.deadline - datetime.now(UTC) - _MARGIN, _LEAST)
+        left = max(self._grant.cutoff - datetime.now(UTC), _LEAST)
         return left if request.timeout is None else min(request.timeout, left)
 
 

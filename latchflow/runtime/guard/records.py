@@ -77,7 +77,11 @@ class Records(Protocol):
         ...
 
     async def via(self, intent: Intent, provider: str) -> None:
-        """Write down which provider the effect is being handed to."""
+        """Write down which provider the effect is being handed to.
+
+        Raises:
+            ServiceError: ``denied`` when the attempt is over: another one may have found that no provider has it.
+        """
         ...
 
     async def finish(self, intent: Intent, call: ServiceCall, state: EffectState, result: bytes | None) -> None:

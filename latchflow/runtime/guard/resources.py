@@ -5,9 +5,9 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from latchflow.runtime.guard.arguments import id_of
+from latchflow.runtime.guard.arguments import actor_of, id_of, scopes_of, switch_of
 from latchflow.runtime.guard.backends import ResourceBackend
-from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle, scopes_of
+from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
 
 _NOTHING: TypeAdapter[None] = TypeAdapter(None)
 
@@ -31,8 +31,9 @@ class GuardedResources:
         """Switch a bundle, once for all attempts."""
         bundle = id_of(bundle_id, "bundle")
         scopes = scopes_of("bundles:toggle", requested_scopes)
-        detail = {"bundleId": str(bundle), "isEnabled": bool(is_enabled)}
-        asked = Asked(service="resources.set_bundle_enabled", scopes=scopes, actor_id=actor_id, detail=detail)
+        is_enabled = switch_of(is_enabled)
+        detail = {"bundleId": str(bundle), "isEnabled": is_enabled}
+        asked = Asked(service="resources.set_bundle_enabled", scopes=scopes, actor_id=actor_of(actor_id), detail=detail)
         await self._set(asked, bundle, lambda: self._backend.set_bundle_enabled(bundle, is_enabled, actor=self._actor))
 
     async def set_pipeline_enabled(
@@ -46,8 +47,11 @@ class GuardedResources:
         """Switch a pipeline, once for all attempts."""
         pipeline = id_of(pipeline_id, "pipeline")
         scopes = scopes_of("pipelines:toggle", requested_scopes)
-        detail = {"pipelineId": str(pipeline), "isEnabled": bool(is_enabled)}
-        asked = Asked(service="resources.set_pipeline_enabled", scopes=scopes, actor_id=actor_id, detail=detail)
+        is_enabled = switch_of(is_enabled)
+        detail = {"pipelineId": str(pipeline), "isEnabled": is_enabled}
+        asked = Asked(
+            service="resources.set_pipeline_enabled", scopes=scopes, actor_id=actor_of(actor_id), detail=detail
+        )
         await self._set(
             asked, pipeline, lambda: self._backend.set_pipeline_enabled(pipeline, is_enabled, actor=self._actor)
         )

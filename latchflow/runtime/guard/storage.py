@@ -7,9 +7,10 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from latchflow.runtime.guard.arguments import id_of
+from latchflow.runtime.chunks import OwnedChunks
+from latchflow.runtime.guard.arguments import actor_of, bytes_of, duration_of, id_of, number_of, scopes_of, text_of
 from latchflow.runtime.guard.backends import StorageBackend
-from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle, scopes_of
+from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
 from latchflow.sdk import ReleaseLink, StoredObject
 
 _OBJECT = TypeAdapter(StoredObject)
@@ -37,12 +38,17 @@ class GuardedStorage:
         """Write an object, once for all attempts."""
         bundle = id_of(bundle_id, "bundle")
         asked = self._asked("storage.put", scopes_of("storage:write", requested_scopes), actor_id, bundle)
-        chunks = _whole(content) if isinstance(content, bytes) else _from_loop(content, asyncio.get_running_loop())
+        name, media_type = text_of(path, "The path"), text_of(content_type, "The content type")
+        chunks = (
+            _whole(bytes_of(content, "The content"))
+            if isinstance(content, bytes)
+            else _from_loop(content, asyncio.get_running_loop())
+        )
 
         async def work(_: Handle) -> StoredObject:
-            return await self._backend.put(bundle, path, chunks, content_type=content_type, actor=self._actor)
+            return await self._backend.put(bundle, name, chunks, content_type=media_type, actor=self._actor)
 
-        effect = Effect(target=f"{bundle}/{path}", result=_OBJECT, is_repeatable=True)
+        effect = Effect(target=f"{bundle}/{name}", result=_OBJECT, is_repeatable=True)
         return await self._grant.effect(asked, effect, work)
 
     async def get(
@@ -56,18 +62,20 @@ class GuardedStorage:
         """The content of an object; audited when it begins."""
         bundle = id_of(bundle_id, "bundle")
         asked = self._asked("storage.get", scopes_of("storage:read", requested_scopes), actor_id, bundle)
+        name = text_of(path, "The path")
 
-        async def begin() -> tuple[AsyncIterator[bytes], bytes | None]:
-            chunks = self._backend.get(bundle, path)
-            return chunks, await anext(chunks, None)
+        async def begin() -> tuple[OwnedChunks, bytes | None]:
+            chunks = OwnedChunks(self._backend.get(bundle, name))
+            return chunks, await chunks.next()
 
-        chunks, first = await self._grant.watch(asked, begin)
+        chunks, chunk = await self._grant.watch(asked, begin)
         try:
-            while first is not None:
-                yield first
-                first = await self._grant.on_host(_next(chunks))
+            while chunk is not None:
+                yield chunk
+                self._grant.require_open()
+                chunk = await self._grant.on_host(chunks.next())
         finally:
-            await self._grant.on_host(_close(chunks))
+            await self._grant.on_host(chunks.close())
 
     async def create_release_link(
         self,
@@ -83,16 +91,19 @@ class GuardedStorage:
         scopes = scopes_of("storage:read", requested_scopes)
         asked = self._asked("storage.create_release_link", scopes, actor_id, bundle)
 
+        lifetime = duration_of(expires_in, "expires_in")
+        most = None if max_downloads is None else number_of(max_downloads, "max_downloads")
+
         async def work(handle: Handle) -> ReleaseLink:
             return await self._backend.create_release_link(
-                bundle, expires_in=expires_in, max_downloads=max_downloads, key=handle.key, actor=self._actor
+                bundle, expires_in=lifetime, max_downloads=most, key=handle.key, actor=self._actor
             )
 
         effect = Effect(target=str(bundle), result=_LINK, is_repeatable=True)
         return await self._grant.effect(asked, effect, work)
 
     def _asked(self, service: str, scopes: Sequence[str], actor_id: str | None, bundle: UUID) -> Asked:
-        return Asked(service=service, scopes=scopes, actor_id=actor_id, detail={"bundleId": str(bundle)})
+        return Asked(service=service, scopes=scopes, actor_id=actor_of(actor_id), detail={"bundleId": str(bundle)})
 
 
 async def _whole(content: bytes) -> AsyncIterator[bytes]:
@@ -102,19 +113,11 @@ async def _whole(content: bytes) -> AsyncIterator[bytes]:
 
 async def _from_loop(content: AsyncIterable[bytes], loop: asyncio.AbstractEventLoop) -> AsyncIterator[bytes]:
     """The chunks that plugin code makes on its own loop."""
-    chunks = aiter(content)
-    while True:
-        chunk = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_next(chunks), loop))
-        if chunk is None:
-            return
+    chunks = OwnedChunks(_plain(content))
+    while (chunk := await chunks.next_on(loop)) is not None:
         yield chunk
 
 
-async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(chunks, None)
-
-
-async def _close(chunks: AsyncIterator[bytes]) -> None:
-    close = getattr(chunks, "aclose", None)
-    if close is not None:
-        await close()
+async def _plain(content: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in content:
+        yield bytes_of(chunk, "A chunk of the content")

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from latchflow.runtime.guard.arguments import id_of
+from latchflow.runtime.guard.arguments import actor_of, id_of, number_of, optional_text_of, scopes_of, text_of
 from latchflow.runtime.guard.backends import UserBackend
-from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle, scopes_of
+from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
 from latchflow.sdk import ServiceError, User, UserPage
 from latchflow.sdk.users import Role
 
@@ -32,21 +32,28 @@ class GuardedUsers:
     ) -> User:
         """Invite, once for all attempts."""
         scopes = scopes_of("users:write", requested_scopes)
-        asked = Asked(service="users.invite", scopes=scopes, actor_id=actor_id, detail={"role": str(role)[:20]})
+        address, asked_role = text_of(email, "The address"), text_of(role, "The role")
+        detail = {"role": asked_role[:20]}
+        asked = Asked(service="users.invite", scopes=scopes, actor_id=actor_of(actor_id), detail=detail)
 
         async def refuse() -> User:
             raise ServiceError("denied", "A plugin may invite EXECUTOR only. Let an admin invite an ADMIN.")
 
-        if role != "EXECUTOR":
+        if asked_role != "EXECUTOR":
             return await self._grant.watch(asked, refuse)
+
+        deadline = self._grant.cutoff
+
+        async def find(key: str, via: str | None) -> User | None:
+            return await self._backend.find_invited(address, idempotency_key=key, via=via, deadline=deadline)
 
         async def work(effect: Handle) -> User:
             return await self._backend.invite(
-                email, role=role, effect=effect, deadline=self._grant.deadline, actor=self._actor
+                address, role="EXECUTOR", effect=effect, deadline=deadline, actor=self._actor
             )
 
         # A repetition finds the user there, and sends its mail only if the first one surely was not sent.
-        return await self._grant.effect(asked, Effect(target=email, result=_USER), work)
+        return await self._grant.effect(asked, Effect(target=address, result=_USER, find=find), work)
 
     async def get(
         self,
@@ -58,7 +65,7 @@ class GuardedUsers:
         """One user."""
         user = id_of(user_id, "user")
         scopes = scopes_of("users:read", requested_scopes)
-        asked = Asked(service="users.get", scopes=scopes, actor_id=actor_id, detail={"userId": str(user)})
+        asked = Asked(service="users.get", scopes=scopes, actor_id=actor_of(actor_id), detail={"userId": str(user)})
         return await self._grant.watch(asked, lambda: self._backend.get(user))
 
     async def list(
@@ -71,5 +78,6 @@ class GuardedUsers:
     ) -> UserPage:
         """Users by address."""
         scopes = scopes_of("users:read", requested_scopes)
-        asked = Asked(service="users.list", scopes=scopes, actor_id=actor_id, detail={})
-        return await self._grant.watch(asked, lambda: self._backend.list(limit=limit, cursor=cursor))
+        asked = Asked(service="users.list", scopes=scopes, actor_id=actor_of(actor_id), detail={})
+        size, after = number_of(limit, "limit"), optional_text_of(cursor, "cursor")
+        return await self._grant.watch(asked, lambda: self._backend.list(limit=size, cursor=after))

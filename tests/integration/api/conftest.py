@@ -30,6 +30,9 @@ def settings(database: TestDatabase, tmp_path: Path) -> Settings:
             "LATCHFLOW_HOME": tmp_path,  # no plugins to check and import: the tests store theirs by hand
             "LATCHFLOW_TEMPORAL_UI_URL": "http://temporal.example:8233/",
             "LATCHFLOW_MAX_BODY_BYTES": 65536,
+            "LATCHFLOW_MAX_OBJECT_BYTES": 1_000_000,
+            "LATCHFLOW_PUBLIC_URL": "http://api.example",
+            "LATCHFLOW_STORAGE_DIR": tmp_path / "storage",
         }
     )
 

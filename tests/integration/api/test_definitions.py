@@ -69,6 +69,27 @@ async def test_a_change_without_if_match_is_428_and_a_lost_one_412(
     assert (await client.request(method, path, headers={"If-Match": '"7", "1"'}, **body)).is_success
 
 
+async def test_what_follows_an_unknown_outcome_is_kept_with_each_version(
+    client: httpx2.AsyncClient, wiring: Wiring, query: Query
+) -> None:
+    cautious = await wiring.action("cautious")
+    action = await wiring.action("bold", onUnknown="resend")
+    path = f"/admin/actions/{action['id']}"
+
+    renamed = await client.patch(path, json={"name": "other"}, headers=ANY)
+    changed = await client.patch(path, json={"onUnknown": "fail"}, headers=ANY)
+    refused = await client.patch(path, json={"onUnknown": "perhaps"}, headers=ANY)
+
+    assert (cautious["onUnknown"], action["onUnknown"]) == ("fail", "resend")
+    assert (renamed.json()["onUnknown"], changed.json()["onUnknown"]) == ("resend", "fail")
+    assert (await client.get(path)).json()["onUnknown"] == "fail"
+    assert (refused.status_code, pointers(refused)) == (422, ["/onUnknown"])
+    versions = query(
+        "SELECT version, on_unknown FROM action_versions WHERE action_id = %s ORDER BY version", action["id"]
+    )
+    assert [row["on_unknown"] for row in versions] == ["resend", "resend", "fail"]
+
+
 async def test_secrets_are_never_returned_and_a_mask_keeps_them(
     client: httpx2.AsyncClient, wiring: Wiring, query: Query, settings: Settings
 ) -> None:

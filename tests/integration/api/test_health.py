@@ -56,3 +56,45 @@ async def test_the_api_is_ready_while_the_database_answers(client: httpx2.AsyncC
     answer = await client.get("/readyz")
 
     assert (answer.status_code, answer.json()["database"]) == (200, "ok")
+
+
+async def test_threads_left_over_and_replaced_loops_are_shown_with_their_plugin_and_are_problems(
+    client: httpx2.AsyncClient, query: Query
+) -> None:
+    now = datetime.now(UTC)
+    loops = [
+        {"plugin": "acme-slow", "times": 2, "lastPlace": "/x/__init__.py:7, in act", "lastAt": now.isoformat()},
+        {"plugin": "acme-once", "times": 1, "lastPlace": "p", "lastAt": (now - timedelta(hours=2)).isoformat()},
+    ]
+    left = [{"plugin": "acme-slow", "capability": name, "since": now.isoformat()} for name in ("act", "act", None)]
+    add_worker(query, leftoverThreads=3, leftover=left, replacedLoops=3, replaced=loops)
+
+    health = (await client.get("/system/plugin-runtime/health")).json()
+
+    (worker,) = [process for process in health["processes"] if process["role"] == "worker"]
+    assert (worker["leftoverThreads"], worker["replacedLoops"], worker["dedicatedPlugin"]) == (3, 3, None)
+    assert [thread["capability"] for thread in worker["leftover"]] == ["act", "act", None]
+    assert worker["replaced"][0]["lastPlace"] == "/x/__init__.py:7, in act"
+    threads, blocked = [text for text in health["problems"] if "1@here" in text]
+    assert "3 threads live on" in threads
+    assert threads.endswith("acme-slow (act), acme-slow (its blocked loop).")
+    assert "acme-slow blocked its loop 2 times, the last time at /x/__init__.py:7, in act" in blocked
+
+
+async def test_a_worker_of_one_plugin_is_no_worker_for_the_others(client: httpx2.AsyncClient, query: Query) -> None:
+    add_worker(query, dedicatedPlugin="acme-slow")
+
+    problems = (await client.get("/system/plugin-runtime/health")).json()["problems"]
+
+    assert [text for text in problems if text.startswith("No worker reports")]
+
+
+def add_worker(query: Query, **stats: object) -> None:
+    query(
+        """
+        INSERT INTO processes (id, role, identity, host, pid, version, stats)
+        VALUES (%s, 'worker', '1@here', 'here', 1, '1', %s) RETURNING id
+        """,
+        uuid4(),
+        Jsonb(stats),
+    )

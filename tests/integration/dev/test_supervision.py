@@ -191,3 +191,20 @@ def test_a_process_that_only_has_the_same_id_is_left_alone(dev: Start) -> None:
     second.until_ready()
 
     assert "Ended what" not in second.output
+
+
+def test_a_dedicated_plugin_gets_a_worker_of_its_own_that_is_kept_running_too(dev: Start) -> None:
+    stack = dev(LATCHFLOW_DEDICATED_PLUGINS="acme-one, @acme/two")
+    dedicated = stack.until_ready()["pids"]["dedicatedWorkers"]
+    arguments = {plugin: (stack.notes / f"{pid}.arguments").read_text() for plugin, pid in dedicated.items()}
+
+    assert arguments == {"acme-one": "--plugin acme-one", "@acme/two": "--plugin @acme/two"}
+    assert not (stack.notes / f"{stack.ready['pids']['worker']}.arguments").exists()
+    os.kill(dedicated["acme-one"], signal.SIGKILL)
+    wait_until(
+        lambda: stack.ready["pids"]["dedicatedWorkers"]["acme-one"] not in (dedicated["acme-one"], None),
+        "it was started again",
+    )
+    assert stack.ready["pids"]["dedicatedWorkers"]["@acme/two"] == dedicated["@acme/two"]
+    assert stack.stop() == 0
+    assert not any(is_running(pid) for pid in dedicated.values())

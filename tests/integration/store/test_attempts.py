@@ -1,6 +1,7 @@
 """Claims and endings of attempts, raced against each other on a real PostgreSQL."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -113,6 +114,55 @@ async def test_only_attempts_that_failed_by_themselves_count(invocation: Invocat
     await invocation.end(4, Ending(phase=Phase.RETRYING, status=InvocationStatus.RETRYING, is_lost=True))
 
     assert await invocation.claim(9) == Claimed(number=5, counted_before=2, lost_before=2)
+
+
+async def test_waiting_does_not_count_and_hands_what_it_keeps_to_every_later_attempt(invocation: Invocation) -> None:
+    deadline = datetime(2099, 1, 1, tzinfo=UTC)
+    waiting = Ending(
+        phase=Phase.WAITING, status=InvocationStatus.WAITING, pending_sealed=b"kept", pending_deadline=deadline
+    )
+    await invocation.claim(1)
+    await invocation.end(1, waiting)
+    kept: dict[str, Any] = {"pending_sealed": b"kept", "pending_deadline": deadline}
+
+    assert await invocation.claim(2) == Claimed(number=2, counted_before=0, lost_before=0, **kept)
+    await invocation.end(2, _RETRYING)
+    assert await invocation.claim(3) == Claimed(number=3, counted_before=1, lost_before=0, **kept)
+    assert await invocation.claim(4) == Claimed(number=4, counted_before=1, lost_before=1, **kept)
+    await invocation.end(4, _SUCCESS)
+    row = await invocation.row()
+    assert (row["pending_sealed"], row["pending_deadline"], row["status"]) == (None, None, "SUCCEEDED")
+
+
+async def test_a_later_wait_takes_the_place_of_an_earlier_one(invocation: Invocation) -> None:
+    deadline = datetime(2099, 1, 1, tzinfo=UTC)
+    first = Ending(
+        phase=Phase.WAITING, status=InvocationStatus.WAITING, pending_sealed=b"first", pending_deadline=deadline
+    )
+    await invocation.claim(1)
+    await invocation.end(1, first)
+    await invocation.claim(2)
+    await invocation.end(2, Ending(phase=Phase.WAITING, status=InvocationStatus.WAITING, pending_sealed=b"second"))
+
+    row = await invocation.row()
+    assert (row["pending_sealed"], row["pending_deadline"]) == (b"second", None)
+
+
+async def test_what_a_late_wait_brings_is_dropped(invocation: Invocation) -> None:
+    await invocation.claim(1)
+    await invocation.claim(2)
+    late = Ending(phase=Phase.WAITING, status=InvocationStatus.WAITING, pending_sealed=b"late")
+
+    assert not await invocation.end(1, late)
+    assert (await invocation.row())["pending_sealed"] is None
+
+
+async def test_closing_throws_away_what_a_wait_kept(invocation: Invocation) -> None:
+    await invocation.claim(1)
+    await invocation.end(1, Ending(phase=Phase.WAITING, status=InvocationStatus.WAITING, pending_sealed=b"kept"))
+    await invocation.close()
+
+    assert (await invocation.row())["pending_sealed"] is None
 
 
 async def test_a_closed_invocation_cannot_be_claimed(invocation: Invocation) -> None:

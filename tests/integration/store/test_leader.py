@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from temporalio.client import Client
 
+from latchflow.services.storage import storage_of
+from latchflow.settings import Settings
 from latchflow.store import upkeep
 from latchflow.store.database import Database
 from latchflow.temporal.chores import run_chores
@@ -136,7 +138,9 @@ async def test_chores_stop_when_told_to_although_one_drops_the_cancellation(
     monkeypatch.setattr(upkeep, "run", drop_the_first_cancellation)
     dispatcher = Dispatcher(deployment.database, deployment.keyring, Starts())
     client = await Client.connect("127.0.0.1:1", lazy=True)
-    chores = asyncio.create_task(run_chores(deployment.database, dispatcher, Closer(deployment.database, client)))
+    storage = storage_of(Settings.model_validate({}), deployment.database)
+    closer = Closer(deployment.database, client)
+    chores = asyncio.create_task(run_chores(deployment.database, dispatcher, closer, storage))
     await asyncio.wait_for(entered.wait(), 5)
     chores.cancel()
     done, _ = await asyncio.wait([chores], timeout=5)

@@ -138,10 +138,10 @@ def _commands(command: Any) -> dict[str, Any]:
 
 def _options(command: Any) -> Iterator[str]:
     """Those of a verb, and of the verbs below it."""
-    for below in _commands(command).values():
-        yield from _options(below)
     for parameter in command.params:
         yield from (option for option in parameter.opts if option.startswith("--") and option != "--help")
+    for below in _commands(command).values():
+        yield from _options(below)
 
 
 def test_every_document_has_its_place_in_the_map() -> None:

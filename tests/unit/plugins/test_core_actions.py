@@ -179,7 +179,8 @@ async def test_a_payload_that_does_not_fit_is_a_permanent_failure_naming_the_fie
 @pytest.mark.parametrize(
     ("key", "config"),
     [
-        ("email.send", {**MAIL, "attachments": []}),
+        ("email.send", {**MAIL, "attachments": [{"path": "a"}]}),
+        ("email.send", {**MAIL, "attachments": [{"bundleId": "6a0f0d4e-0000-4000-8000-000000000001"}]}),
         ("email.send", {**MAIL, "to": ["nobody"]}),
         ("email.send", {**MAIL, "to": "a@b.c"}),
         ("email.send", {**MAIL, "headers": {"X A": "b"}}),
@@ -319,6 +320,17 @@ async def test_an_idempotency_header_makes_a_broken_connection_retryable(
             await world.call("http.request", {"method": "POST", "url": server.url, **extra})
 
     assert caught.value.kind == kind
+
+
+async def test_the_idempotency_key_cannot_be_replaced_by_a_secret_header(world: World) -> None:
+    config = {
+        "method": "POST",
+        "url": "http://h",
+        "idempotencyHeader": "I-K",
+        "secretHeaders": {"i-k": "always the same"},
+    }
+    with pytest.raises(PermanentFailure, match="I-K"):
+        await world.call("http.request", config, secrets={"secretHeaders": config["secretHeaders"]})
 
 
 async def test_json_and_body_brought_together_fail_permanently(world: World) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from latchflow.runtime.invoker import Failure, Success, invoke
+from latchflow.runtime.invoker import Result, invoke
 from latchflow.runtime.registry import LoadedAction, Registry
 from latchflow.sdk import (
     ActionCall,
@@ -26,7 +26,7 @@ async def run() -> AsyncIterator[Run]:
         config: dict[str, Any] | None = None,
         schema: Any = SCHEMA,
         timeout_seconds: float = 5.0,
-    ) -> Success | Failure:
+    ) -> Result:
         plugin = Plugin()
         plugin.action("do", display_name="Do", config_schema=schema)(function)
         registry = registry_of(plugin)

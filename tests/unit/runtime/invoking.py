@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from latchflow.runtime.invoker import Call, Failure, Success
+from latchflow.runtime.invoker import Call, Failure, Result
 from latchflow.sdk import Invocation
 from tests.support.services import grant_of, services_of
 
@@ -19,7 +19,7 @@ SCHEMA = {
     },
 }
 
-Run = Callable[..., Awaitable[Success | Failure]]
+Run = Callable[..., Awaitable[Result]]
 
 
 def call_of(config: dict[str, Any], timeout_seconds: float) -> Call:
@@ -37,6 +37,6 @@ def call_of(config: dict[str, Any], timeout_seconds: float) -> Call:
     )
 
 
-def failed(result: Success | Failure) -> Failure:
+def failed(result: Result) -> Failure:
     assert isinstance(result, Failure)
     return result

@@ -9,8 +9,9 @@ import pytest
 
 from latchflow.runtime.guard import Intent, Prior, ServiceCall
 from latchflow.runtime.guard.grant import Grant, Handle
-from latchflow.runtime.loops import PluginLoop
+from latchflow.runtime.loops import PluginLoop, Waiter
 from latchflow.sdk import EmailAddress, EmailMessage, HttpRequest, HttpResponse, SendResult, ServiceError, Services
+from latchflow.services.handover import OpenError, UnsettledError
 from latchflow.testing import MemoryRecords
 from tests.support.services import NO_SERVICES, grant_of, services_of
 
@@ -186,13 +187,40 @@ async def test_what_may_have_happened_is_not_done_again(error: BaseException) ->
 
 async def test_a_definition_may_ask_for_it_to_be_done_again() -> None:
     world = World(error=ServiceError("outcome_unknown", "broken"))
-    with pytest.raises(ServiceError):
+    with pytest.raises(ServiceError) as caught:
         await world.attempt(resends_unknown=True).email.send(_MAIL)
     world.error = None
 
     await world.attempt(resends_unknown=True).email.send(_MAIL)
 
+    assert caught.value.is_retryable
+    assert world.records.outcomes == ["outcome_unknown", "ok"]
     assert len(world.sent) == 2
+
+
+@pytest.mark.parametrize("error", [ServiceError("outcome_unknown", "broken"), UnsettledError("not there yet")])
+async def test_even_then_a_provider_that_can_look_is_asked_first(error: ServiceError) -> None:
+    found = SendResult(provider_message_id="<found@x>", accepted_recipients=("a@example.org",))
+    world = World(error=error, can_find=True, found=found)
+    with pytest.raises(ServiceError) as caught:
+        await world.attempt(resends_unknown=True).email.send(_MAIL)
+    world.error = None
+
+    assert caught.value.is_retryable
+    assert await world.attempt(resends_unknown=True).email.send(_MAIL) == found
+    assert len(world.sent) == 1
+
+
+async def test_an_effect_whose_answer_cannot_be_read_is_not_repeated() -> None:
+    world = World(error=OpenError("fatal", "the answer is too large"))
+    with pytest.raises(ServiceError, match="too large"):
+        await world.attempt().http.request(_POST)
+    world.error = None
+
+    with pytest.raises(ServiceError) as caught:
+        await world.attempt().http.request(_POST)
+    assert caught.value.kind == "outcome_unknown"
+    assert len(world.sent) == 1
 
 
 async def test_a_receiver_that_knows_repetitions_is_asked_again() -> None:
@@ -218,6 +246,52 @@ async def test_a_provider_that_can_look_is_asked_first(has_it: bool) -> None:
     assert result.provider_message_id == ("<found@x>" if has_it else "<1@x>")
     assert len(world.sent) == (1 if has_it else 2)
     assert (await world.attempt().email.send(_MAIL)).provider_message_id == result.provider_message_id
+
+
+async def test_a_call_repeated_within_an_attempt_is_one_effect_for_the_next_attempt() -> None:
+    world = World(error=ServiceError("retryable", "away"))
+    services = world.attempt()
+    with pytest.raises(ServiceError):
+        await services.email.send(_MAIL)
+    world.error = None
+    await services.email.send(_MAIL)
+    await services.email.send(replace(_MAIL, subject="another"))
+
+    again = world.attempt()
+    await again.email.send(_MAIL)
+    await again.email.send(replace(_MAIL, subject="another"))
+
+    assert world.sent == ["invocation/email.send/1", "invocation/email.send/1", "invocation/email.send/2"]
+
+
+async def test_equal_calls_side_by_side_are_two_effects() -> None:
+    world = World()
+    services = world.attempt()
+
+    await asyncio.gather(services.email.send(_MAIL), services.email.send(_MAIL))
+
+    assert sorted(world.sent) == ["invocation/email.send/1", "invocation/email.send/2"]
+
+
+async def test_what_may_have_happened_is_not_done_again_within_the_attempt_either() -> None:
+    world = World(error=ServiceError("outcome_unknown", "broken"))
+    services = world.attempt()
+    for _ in range(3):
+        with pytest.raises(ServiceError, match=r"broken|not known|knows"):
+            await services.email.send(_MAIL)
+
+    assert len(world.sent) == 1
+
+
+async def test_an_answer_that_is_an_error_may_be_asked_for_again_within_the_attempt() -> None:
+    world = World(statuses=[503, 200])
+    services = world.attempt()
+
+    answers = [(await services.http.request(_POST)).status for _ in range(2)]
+
+    assert answers == [503, 200]
+    assert (await world.attempt().http.request(_POST)).status == 200
+    assert len(world.sent) == 2
 
 
 async def test_another_call_in_the_place_of_one_that_was_done_is_refused() -> None:
@@ -256,7 +330,7 @@ async def test_a_call_from_the_plugins_loop_is_carried_out_and_audited_on_the_ho
     services = world.attempt()
 
     await loop.call(services.email.send, _MAIL)
-    await loop.call(lambda: loop.wait(services.email.send(_MAIL)))
+    await loop.call(lambda: Waiter(loop)(services.email.send(_MAIL)))
     loop.close()
 
     assert set(world.records.threads) == {"MainThread"}
@@ -302,3 +376,16 @@ async def test_a_time_limit_that_strikes_during_the_record_leaves_it_true(at: st
 
     assert records.outcomes == [outcome]
     assert [prior.state for prior in records.effects.values()] == [state]
+
+
+async def test_what_is_called_after_a_wait_is_another_call_however_equal() -> None:
+    world = World()
+    before = grant_of(granted=_EMAIL, declared=_EMAIL, records=world.records)
+    await world.granted(before).email.send(_MAIL)
+
+    for _ in range(2):
+        after = grant_of(granted=_EMAIL, declared=_EMAIL, records=world.records)
+        after.calls_made.update(before.calls_made)
+        await world.granted(after).email.send(_MAIL)
+
+    assert world.sent == ["invocation/email.send/1", "invocation/email.send/2"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from latchflow.runtime.loops import PluginLoop
+from latchflow.runtime.loops import PluginClosedError, PluginLoop, Waiter
 
 _VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
@@ -111,3 +111,69 @@ async def test_closing_cancels_what_still_runs() -> None:
     assert cancelled.is_set()
     with pytest.raises(asyncio.CancelledError):
         await call
+
+
+async def test_a_waiter_on_the_loop_itself_refuses_instead_of_waiting_for_ever(loop: PluginLoop) -> None:
+    wait = Waiter(loop)
+
+    async def work() -> None:
+        wait(asyncio.sleep(0))
+
+    with pytest.raises(RuntimeError, match="use `await`"):
+        await loop.call(work)
+
+
+async def test_a_thread_that_waits_ends_when_its_attempt_is_over(loop: PluginLoop) -> None:
+    wait = Waiter(loop)
+    host = asyncio.get_running_loop()
+    entered = asyncio.Event()
+    seen: list[str] = []
+
+    async def never() -> None:
+        host.call_soon_threadsafe(entered.set)
+        await asyncio.sleep(60)
+
+    def work() -> None:
+        try:
+            wait(never())
+        except asyncio.CancelledError as error:
+            seen.append(str(error))
+            wait(asyncio.sleep(0))
+
+    call = asyncio.create_task(loop.call(work))
+    await entered.wait()
+    wait.end()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert seen == ["The attempt is over."]
+
+
+async def test_a_closed_loop_takes_no_call_and_says_so() -> None:
+    loop = PluginLoop("acme")
+    loop.close()
+
+    for function in (asyncio.sleep, int):
+        with pytest.raises(PluginClosedError, match="acme was put away"):
+            await loop.call(function, 0)
+
+
+async def test_what_an_attempt_sets_in_its_context_is_gone_in_the_next(loop: PluginLoop) -> None:
+    local = threading.local()
+
+    async def on_loop() -> str:
+        found = _VARIABLE.get("nothing")
+        _VARIABLE.set("left behind")
+        await asyncio.sleep(0)
+        return found
+
+    def in_thread() -> tuple[str, str]:
+        found = _VARIABLE.get("nothing"), getattr(local, "value", "nothing")
+        _VARIABLE.set("left behind")
+        local.value = "left behind"
+        return found
+
+    calls = [await loop.call(function) for function in (on_loop, on_loop, in_thread, in_thread, on_loop)]
+
+    assert calls == ["nothing", "nothing", ("nothing", "nothing"), ("nothing", "nothing"), "nothing"]
+    assert _VARIABLE.get("nothing") == "nothing"

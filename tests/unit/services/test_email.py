@@ -1,77 +1,27 @@
 import asyncio
 import contextlib
-import email
-import email.policy
-import ssl
 from collections.abc import AsyncIterator
-from email.message import EmailMessage as MimeMessage
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult
 
 from latchflow.errors import ConfigurationError
-from latchflow.sdk import EmailAddress, EmailMessage, ServiceError
+from latchflow.sdk import EmailAddress, EmailAttachment, EmailMessage, ServiceError
 from latchflow.services.egress import EgressGuard
 from latchflow.services.email import SmtpEmail
+from latchflow.services.email_message import MAX_ATTACHMENT_BYTES, message_id
+from tests.support.mail_server import Mailbox, mail_server
 from tests.unit.services.servers import tls_pair, unused_port
 
 GUARD = EgressGuard("127.0.0.1,localhost")
 ADA = EmailAddress(address="ada@example.com", display_name="Ada, Countess")
 
 
-class Mailbox:
-    """A handler that keeps what arrives; recipients at ``refused.example`` are refused with the code they name."""
-
-    def __init__(self) -> None:
-        self.envelopes: list[Any] = []
-        self.credentials: list[tuple[str, str]] = []
-
-    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:  # noqa: N802
-        local, _, domain = address.partition("@")
-        if domain == "refused.example":
-            return f"{local} refused"
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
-        self.envelopes.append(envelope)
-        return "250 taken"
-
-    def authenticate(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, auth_data: Any) -> AuthResult:
-        self.credentials.append((auth_data.login.decode(), auth_data.password.decode()))
-        return AuthResult(success=auth_data.password == b"p@ss/word", handled=False)
-
-    def last_message(self) -> MimeMessage:
-        parsed = email.message_from_bytes(self.envelopes[-1].content, policy=email.policy.default)
-        assert isinstance(parsed, MimeMessage)
-        return parsed
-
-
 @pytest.fixture
 def mailbox() -> Mailbox:
     return Mailbox()
-
-
-@contextlib.asynccontextmanager
-async def mail_server(mailbox: Mailbox, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[int]:
-    loop = asyncio.get_running_loop()
-    connections: list[SMTP] = []
-
-    def protocol() -> SMTP:
-        options.setdefault("loop", loop)
-        connections.append(SMTP(mailbox, hostname="localhost", authenticator=mailbox.authenticate, **options))
-        return connections[-1]
-
-    server = await loop.create_server(protocol, "127.0.0.1", 0, ssl=tls)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-    for connection in connections:
-        if connection.transport is not None:
-            connection.transport.close()
-    for _ in range(5):  # turns of the loop in which the connections end
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -126,8 +76,17 @@ async def test_the_message_id_follows_from_the_idempotency_key(port: int) -> Non
 
     ids = [(await smtp.send(mail, idempotency_key=key)).provider_message_id for key in ("a", "a", "b")]
 
+    own = await smtp.send(replace(mail, sender=EmailAddress(address="me@example.net")), idempotency_key="a")
+
     assert ids[0] == ids[1] != ids[2]
-    assert ids[0].endswith("@example.org>")
+    assert own.provider_message_id.endswith("@example.net>")
+
+
+def test_the_message_id_follows_from_nothing_that_an_operator_may_change() -> None:
+    mail = EmailMessage(to=[ADA], subject="s")
+
+    assert message_id(mail, "a") == message_id(replace(mail, subject="another"), "a")
+    assert message_id(mail, "a").endswith("@latchflow.internal>")
 
 
 async def test_user_and_password_are_percent_decoded(port: int, mailbox: Mailbox) -> None:
@@ -331,3 +290,89 @@ async def scripted_server(answers: dict[str, str | None]) -> AsyncIterator[int]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+async def test_attachments_arrive_with_their_names_and_types(port: int, mailbox: Mailbox) -> None:
+    files = [
+        EmailAttachment(name="Grüße.txt", content=b"hello\n", content_type="text/plain"),
+        EmailAttachment(name="data.bin", content=bytes(range(256))),
+    ]
+    await service(port).send(
+        EmailMessage(to=[ADA], subject="s", text_body="b", html_body="<p>b</p>", attachments=files), idempotency_key="k"
+    )
+
+    arrived = list(mailbox.last_message().iter_attachments())
+    assert [(part.get_filename(), part.get_content_type()) for part in arrived] == [
+        ("Grüße.txt", "text/plain"),
+        ("data.bin", "application/octet-stream"),
+    ]
+    assert [part.get_payload(decode=True) for part in arrived] == [b"hello\n", bytes(range(256))]
+
+
+@pytest.mark.parametrize(
+    "attachment",
+    [
+        EmailAttachment(name="a\r\nBcc: x@y.z", content=b""),
+        EmailAttachment(name="a\0", content=b""),
+        EmailAttachment(name="../a", content=b""),
+        EmailAttachment(name=" ", content=b""),
+        EmailAttachment(name="x" * 256, content=b""),
+        EmailAttachment(name="a", content=b"", content_type="text"),
+        EmailAttachment(name="a", content=b"", content_type="text/plain\r\nBcc: x@y.z"),
+        EmailAttachment(name="a", content=b"", content_type="message/rfc822"),
+        EmailAttachment(name="a", content=bytes(MAX_ATTACHMENT_BYTES + 1)),
+    ],
+    ids=lambda attachment: attachment.name[:10],
+)
+async def test_an_attachment_that_cannot_be_sent_is_refused_before_anything_is(
+    port: int, mailbox: Mailbox, attachment: EmailAttachment
+) -> None:
+    error = await failure(service(port), EmailMessage(to=[ADA], subject="s", attachments=[attachment]))
+
+    assert error.kind == "validation"
+    assert mailbox.envelopes == []
+
+
+async def test_a_login_goes_over_starttls(tmp_path: Path) -> None:
+    server_side, client_side = tls_pair(tmp_path, "localhost")
+    mailbox = Mailbox()
+    options: dict[str, Any] = {"tls_context": server_side, "require_starttls": True, "auth_required": True}
+    async with mail_server(mailbox, **options) as port:
+        url = f"smtp+starttls://me:p%40ss%2Fword@localhost:{port}"
+        smtp = SmtpEmail(url, "a@b.c", GUARD, ssl_context=client_side)
+        await smtp.check()
+        await smtp.send(EmailMessage(to=[ADA], subject="s"), idempotency_key="k")
+        anonymous = SmtpEmail(f"smtp+starttls://localhost:{port}", "a@b.c", GUARD, ssl_context=client_side)
+        error = await failure(anonymous, EmailMessage(to=[ADA], subject="s"))
+
+    assert mailbox.credentials == [("me", "p@ss/word")] * 2
+    assert len(mailbox.envelopes) == 1
+    assert error.kind == "fatal"
+
+
+async def test_no_login_is_sent_to_a_server_that_cannot_encrypt(port: int, mailbox: Mailbox) -> None:
+    smtp = SmtpEmail(f"smtp+starttls://me:p%40ss%2Fword@127.0.0.1:{port}", "a@b.c", GUARD)
+
+    error = await failure(smtp, EmailMessage(to=[ADA], subject="s"))
+
+    assert error.kind == "fatal"
+    assert mailbox.credentials == []
+
+
+async def test_checking_a_server_sends_nothing(port: int, mailbox: Mailbox) -> None:
+    await service(port).check()
+    with pytest.raises(ServiceError) as caught:
+        await service(port, login="me:wrong-password@").check()
+
+    assert caught.value.kind == "fatal"
+    assert mailbox.envelopes == []
+
+
+async def test_a_password_that_the_server_quotes_is_masked() -> None:
+    async with scripted_server({"EHLO": "250-hi\r\n250 AUTH PLAIN", "AUTH": "535 not hunter2hunter2"}) as port:
+        smtp = SmtpEmail(f"smtp://me:hunter2hunter2@127.0.0.1:{port}", "a@b.c", GUARD, timeout_seconds=2)
+
+        error = await failure(smtp, EmailMessage(to=[ADA], subject="s"))
+
+    assert "hunter2" not in str(error)
+    assert "535" in str(error)

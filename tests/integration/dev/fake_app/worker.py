@@ -17,6 +17,8 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 signal.signal(signal.SIGTERM, stop)
 notes.begin("worker")
+if sys.argv[1:]:
+    (notes.NOTES / f"{os.getpid()}.arguments").write_text(" ".join(sys.argv[1:]))
 child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
 (notes.NOTES / "worker.child").write_text(str(child.pid))
 (notes.NOTES / f"{os.getpid()}.worker").touch()

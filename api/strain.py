@@ -1,0 +1,50 @@
+"""What is amiss with the processes: nobody works on a queue, or plugins have cost one of them threads or loops."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+
+from latchflow.store.processes import Process
+
+_RECENT = timedelta(hours=1)
+"""A loop replaced longer ago is still counted, and no problem any more."""
+
+
+def strain_problems(alive: Sequence[Process], dedicated: Collection[str]) -> Iterator[str]:
+    """The problems, in words.
+
+    Args:
+        alive: The processes that reported lately.
+        dedicated: The plugins that need workers of their own.
+    """
+    workers = {process.stats.get("dedicatedPlugin") for process in alive if process.role == "worker"}
+    if None not in workers:
+        yield "No worker reports: events wait. Start one with `latchflow worker`."
+    for plugin in sorted(set(dedicated) - workers):
+        yield (
+            f"No worker of the dedicated plugin {plugin} reports: its steps wait. "
+            f"Start one with `latchflow worker --plugin {plugin}`."
+        )
+    for process in alive:
+        yield from _of_process(process)
+
+
+def _of_process(process: Process) -> Iterator[str]:
+    threads = process.stats.get("leftoverThreads", 0)
+    if threads:
+        lives = "thread lives" if threads == 1 else "threads live"
+        whose = _listed(
+            f"{left['plugin']} ({left['capability'] or 'its blocked loop'})" for left in process.stats["leftover"]
+        )
+        yield f"In {process.role} {process.identity} {threads} {lives} on though nobody waits for them: {whose}."
+    for loop in process.stats.get("replaced", ()):
+        if process.seen_at - datetime.fromisoformat(loop["lastAt"]) > _RECENT:
+            continue
+        times = "once" if loop["times"] == 1 else f"{loop['times']} times"
+        yield (
+            f"In {process.role} {process.identity} the plugin {loop['plugin']} blocked its loop {times}, "
+            f"the last time at {loop['lastPlace']}."
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

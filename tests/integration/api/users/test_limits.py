@@ -1,0 +1,121 @@
+"""What an EXECUTOR sees and may do."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import httpx2
+from fastapi.routing import APIRoute
+
+from api.app import ROUTERS
+from api.auth import Requires
+from latchflow.crypto import Keyring
+from tests.integration.api.test_events import FIRED_AT, add_event, add_invocation
+from tests.integration.api.users.inviting import accept, add_user
+from tests.support.api import Query, TokenClient, Wiring
+from tests.support.mailbox import Mailbox
+
+
+async def test_an_executor_sees_the_events_of_its_triggers_and_pipelines_only(
+    client: httpx2.AsyncClient,
+    client_with: TokenClient,
+    mailbox: Mailbox,
+    wiring: Wiring,
+    query: Query,
+    keyring: Keyring,
+) -> None:
+    mine, other = await wiring.trigger("mine"), await wiring.trigger("other")
+    pipeline = await wiring.pipeline()
+    events = {}
+    for place, (name, trigger, run_of) in enumerate(
+        [
+            ("mine", mine, uuid4()),
+            ("by pipeline", other, pipeline["id"]),
+            ("hidden", other, uuid4()),
+            ("ignored", other, None),
+        ]
+    ):
+        events[name] = str(
+            add_event(query, keyring, trigger["id"], fired_at=FIRED_AT + timedelta(seconds=place), status="IGNORED")
+        )
+        if run_of:
+            query("INSERT INTO runs VALUES (%s, %s, %s, 'p', 0, 'RUNNING')", uuid4(), events[name], run_of)
+    user = await add_user(client, triggerIds=[mine["id"]], pipelineIds=[pipeline["id"]])
+    ada = await accept(client_with, mailbox)
+
+    async def seen(path: str = "/admin/events?limit=1") -> list[str]:
+        found: list[str] = []
+        answer = (await ada.get(path)).json()
+        while True:
+            found += [item["id"] for item in answer["items"]]
+            if answer["nextCursor"] is None:
+                return found
+            answer = (await ada.get(path, params={"limit": 1, "cursor": answer["nextCursor"]})).json()
+
+    assert await seen() == [events["by pipeline"], events["mine"]]
+    assert await seen(f"/admin/triggers/{other['id']}/events?limit=1") == [events["by pipeline"]]
+    for name, status in (("mine", 200), ("by pipeline", 200), ("hidden", 404), ("ignored", 404)):
+        assert (await ada.get(f"/admin/events/{events[name]}")).status_code == status, name
+        assert (await ada.get(f"/admin/events/{events[name]}/history")).status_code == status, name
+
+    await client.patch(f"/admin/users/{user['id']}", json={"triggerIds": []})
+    assert await seen() == [events["by pipeline"]]
+    await client.patch(f"/admin/users/{user['id']}", json={"pipelineIds": []})
+    assert await seen() == []
+
+
+async def test_an_executor_sees_the_executions_of_visible_events_only(
+    client: httpx2.AsyncClient,
+    client_with: TokenClient,
+    mailbox: Mailbox,
+    wiring: Wiring,
+    query: Query,
+    keyring: Keyring,
+) -> None:
+    mine, other, action = await wiring.trigger("mine"), await wiring.trigger("other"), await wiring.action()
+    visible, hidden = (add_event(query, keyring, trigger["id"]) for trigger in (mine, other))
+    for event_id in (visible, hidden):
+        add_invocation(query, keyring, event_id, action["id"])
+    await add_user(client, triggerIds=[mine["id"]])
+    ada = await accept(client_with, mailbox)
+
+    items = (await ada.get(f"/admin/actions/{action['id']}/executions")).json()["items"]
+
+    assert [item["eventId"] for item in items] == [str(visible)]
+
+
+_LIMITED = {
+    "GET /admin/events",
+    "GET /admin/events/{eventId}",
+    "GET /admin/events/{eventId}/history",
+    "GET /admin/triggers/{triggerId}/events",
+    "GET /admin/actions/{actionId}/executions",
+}
+
+
+def test_every_route_that_an_executor_may_call_is_limited() -> None:
+    routes = {
+        f"{method} {route.path}"
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for below in route.dependant.dependencies
+        if isinstance(below.call, Requires) and below.call.wanted.startswith("events:")
+        for method in route.methods or ()
+    }
+
+    assert routes == _LIMITED, (
+        "An EXECUTOR may call this route: hand `caller.limits` to its query (latchflow/store/visibility.py), test that "
+        "it shows nothing of other triggers and pipelines, and add it here."
+    )
+
+
+async def test_an_executor_may_do_nothing_else(
+    client: httpx2.AsyncClient, client_with: TokenClient, mailbox: Mailbox
+) -> None:
+    await add_user(client)
+    ada = await accept(client_with, mailbox)
+
+    for path in ("triggers", "actions", "pipelines", "plugins", "tokens", "users", "audit"):
+        assert (await ada.get(f"/admin/{path}")).status_code == 403, path
+    body = {"name": "more", "scopes": ["events:read"]}
+    assert (await ada.post("/admin/tokens", json=body)).status_code == 403
