@@ -25,14 +25,15 @@ from latchflow.names import TASK_QUEUE, plugin_task_queue
 from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
 from latchflow.runtime.host_services import check_settings, open_services
-from latchflow.runtime.installing import install
+from latchflow.runtime.live import LiveRegistry
 from latchflow.runtime.presence import ProcessIdentity, present
-from latchflow.runtime.registry import Registry
+from latchflow.runtime.running import running_plugins
 from latchflow.runtime.strain import STRAIN
 from latchflow.runtime.watchdog import guarded
 from latchflow.services.resources import Resources
 from latchflow.services.users import Users
 from latchflow.settings import Settings
+from latchflow.store import plugin_catalog
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
@@ -78,22 +79,18 @@ async def main(plugin: str | None = None) -> int:
         database = await stack.enter_async_context(Database.open(settings))
         client = await connect(keyring, identity=str(me), runtime=_runtime(settings))
         await check_namespace(client)
-        registry = await install(
-            database,
-            home,
-            plugins_path=settings.plugins_path,
-            auto_enable=settings.plugin_auto_enable,
-            only=plugin,
+        plugins = await stack.enter_async_context(running_plugins(database, keyring, settings, home=home, only=plugin))
+        await _check_loaded(plugin, plugins.live, database)
+        services = await stack.enter_async_context(
+            open_services(settings, database, keyring, lambda: plugins.live.snapshot)
         )
-        stack.callback(registry.close)
-        _check_loaded(plugin, registry)
-        services = await stack.enter_async_context(open_services(settings, database, keyring, lambda: registry))
+        plugins.live.before_disposal(services.providers.let_go)
         evaluator = Evaluator()
         stack.push_async_callback(evaluator.aclose)
         actions = ActionActivities(
             database=database,
             keyring=keyring,
-            registry=registry,
+            live=plugins.live,
             backends=Backends(
                 email=services.mail,
                 http=services.http,
@@ -108,8 +105,9 @@ async def main(plugin: str | None = None) -> int:
         stack.push_async_callback(actions.close)
         worker = _worker(client, settings, actions, database, plugin)
         # Listed until the last attempt in progress has ended.
-        async with guarded(), present(database, me, "worker", registry, plugin=plugin), worker:
-            log.info("worker ready", identity=str(me), plugins=sorted(registry.plugins), task_queue=worker.task_queue)
+        async with guarded(), present(database, me, "worker", plugins.live, plugin=plugin), worker:
+            loaded = sorted(plugins.live.snapshot.plugins)
+            log.info("worker ready", identity=str(me), plugins=loaded, task_queue=worker.task_queue)
             status = await _until_over(stop, settings.plugin_action_concurrency)
             log.info("worker stops", grace_seconds=policies.SHUTDOWN_GRACE.total_seconds())
     return status
@@ -162,12 +160,17 @@ def _check_dedicated(plugin: str, settings: Settings) -> None:
         )
 
 
-def _check_loaded(plugin: str | None, registry: Registry) -> None:
-    if plugin is not None and plugin not in registry.plugins:
-        raise ConfigurationError(
-            f"--plugin {plugin}: this plugin is not here, not enabled, or has failed. Look at PLUGINS_PATH, and at "
-            "GET /admin/plugins for its status."
-        )
+async def _check_loaded(plugin: str | None, live: LiveRegistry, database: Database) -> None:
+    if plugin is None or plugin in live.snapshot.plugins:
+        return
+    async with database.connection() as connection:
+        known = await plugin_catalog.get(connection, plugin)
+    if known is not None and known.status == "DISABLED":
+        return  # this worker ends the steps that come to it, with that reason
+    raise ConfigurationError(
+        f"--plugin {plugin}: this plugin is not here, not enabled, or has failed. Look at PLUGINS_PATH, and at "
+        "GET /admin/plugins for its status."
+    )
 
 
 def _runtime(settings: Settings) -> Runtime | None:

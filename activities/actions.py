@@ -1,13 +1,14 @@
 """Carrying out one invocation: its attempt is claimed before plugin code runs and ended at most once."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from temporalio import activity
@@ -23,12 +24,15 @@ from latchflow.crypto import Keyring
 from latchflow.errors import LatchflowError, UnavailableError
 from latchflow.masking import readable
 from latchflow.model import ActionTask, InvocationStatus, Outcome, Phase
-from latchflow.names import EXECUTE_ACTION, NOT_HERE, SUPERSEDED
+from latchflow.names import EXECUTE_ACTION, NOT_HERE, PLUGIN_DISABLED, SUPERSEDED
+from latchflow.runtime.configs import ConfigError
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
 from latchflow.runtime.invoker import Call, Failure, Result, Resumption, Success, Waiting, invoke
-from latchflow.runtime.registry import LoadedAction, Registry
+from latchflow.runtime.live import LiveRegistry
+from latchflow.runtime.migrating import is_saved_by_newer
+from latchflow.runtime.registry import LoadedAction
 from latchflow.sdk import Invocation
-from latchflow.store import attempts, invocations, places, silence
+from latchflow.store import attempts, invocations, places, plugin_catalog, silence
 from latchflow.store.attempts import AttemptKey, Claimed, Ending, Runner, Task
 from latchflow.store.database import Database
 from latchflow.temporal import policies
@@ -50,6 +54,7 @@ class _Attempt:
     claimed: Claimed
     action: LoadedAction
     beat: Beat
+    started: float = field(default_factory=time.monotonic)
     calls_made: Counter[str] = field(default_factory=Counter)
 
 
@@ -61,7 +66,7 @@ class ActionActivities:
         *,
         database: Database,
         keyring: Keyring,
-        registry: Registry,
+        live: LiveRegistry,
         backends: Backends,
         evaluator: Evaluator,
         worker: str,
@@ -69,7 +74,7 @@ class ActionActivities:
     ) -> None:
         self._database = database
         self._keyring = keyring
-        self._registry = registry
+        self._live = live
         self._backends = backends
         self._worker = worker
         self._switched_off = switched_off
@@ -98,11 +103,20 @@ class ActionActivities:
         if row.ended_at is not None:
             return endings.settled(row, self._keyring)
         endings.go_on_waiting(row)
-        action = self._registry.actions.get((task.step.plugin, task.step.capability_key))
+        action = self._live.snapshot.actions.get((task.step.plugin, task.step.capability_key))
         if action is None:
             await self._not_here(task)
-            message = f"No action {task.step.capability_key!r} of {task.step.plugin} here."
-            raise ApplicationError(message, type=NOT_HERE, next_retry_delay=policies.ELSEWHERE_DELAY)
+        with action.plugin.uses:
+            if is_saved_by_newer(row.config_version, action.plugin.version) and not await self._is_in_force(action):
+                await self._not_here(task)  # a worker with the newer version is there, or comes
+            return await self._attempt(task, row, action)
+
+    async def _is_in_force(self, action: LoadedAction) -> bool:
+        async with self._database.connection() as connection:
+            plugin = await plugin_catalog.get(connection, action.plugin.name)
+        return plugin is not None and plugin.code_hash == action.plugin.code_hash
+
+    async def _attempt(self, task: ActionTask, row: Task, action: LoadedAction) -> Outcome:
         async with beating() as beat:
             variables, fault = await self._variables(task, row, action)
             if reason := self._switched_off.get((task.step.plugin, task.step.capability_key)):
@@ -117,10 +131,25 @@ class ActionActivities:
                 return endings.settled(await self._load(task), self._keyring)
             return await self._carry_out(attempt, variables, fault)
 
-    async def _not_here(self, task: ActionTask) -> None:
-        """Say in the record that no worker has come yet that has the capability; this uses up no attempt."""
-        async with self._database.connection() as connection:
-            await invocations.mark_unrouted(connection, task.step.invocation_id)
+    async def _not_here(self, task: ActionTask) -> NoReturn:
+        """Turn down what this process cannot run.
+
+        When an admin disabled the plugin, for good; else until a worker comes that has the capability, which uses up
+        no attempt.
+        """
+        step = task.step
+        async with self._database.transaction() as connection:
+            plugin = await plugin_catalog.get(connection, step.plugin)
+            if plugin is not None and plugin.status == "DISABLED":
+                reason = f"An admin disabled the plugin {step.plugin}."
+                await invocations.end_disabled(connection, step.invocation_id, reason)
+                status = InvocationStatus.FAILED_PERMANENT.value
+                error = ApplicationError(reason, status, type=PLUGIN_DISABLED, non_retryable=True)
+            else:
+                await invocations.mark_unrouted(connection, step.invocation_id)
+                reason = f"No action {step.capability_key!r} of {step.plugin} here."
+                error = ApplicationError(reason, type=NOT_HERE, next_retry_delay=policies.ELSEWHERE_DELAY)
+        raise error
 
     async def _load(self, task: ActionTask) -> Task:
         async with self._database.connection() as connection:
@@ -200,7 +229,10 @@ class ActionActivities:
     async def _invoke(self, attempt: _Attempt, variables: Mapping[str, Any]) -> Result:
         row, number = attempt.row, attempt.claimed.number
         resumption = self._resumption(attempt)
-        config = await self._scope.config(row, attempt.action.template_names, variables)
+        try:
+            config = await self._scope.config(row, attempt.action, variables)
+        except ConfigError as error:
+            return Failure(error_type="InvalidConfig", message=str(error), is_retryable=False)
         payload = await self._scope.payload(row, variables)
         key = str(row.invocation_id)
         grant = Grant(
@@ -279,7 +311,11 @@ class ActionActivities:
             phase=ending.phase.value,
             error=ending.error["type"] if ending.error else None,
         )
-        return await self._recorder.end(attempt.row, attempt.key, ending, number=attempt.claimed.number)
+        is_ended = await self._recorder.end(attempt.row, attempt.key, ending, number=attempt.claimed.number)
+        if is_ended:
+            stats = attempt.action.plugin.stats.of("ACTION", attempt.action.key)
+            stats.record(ending.phase.value, time.monotonic() - attempt.started, ending.error)
+        return is_ended
 
     async def _end_cancelled(self, attempt: _Attempt) -> None:
         """Record why the attempt was interrupted; the cancellation itself goes on to Temporal."""

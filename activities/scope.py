@@ -7,6 +7,8 @@ from typing import Any, Protocol
 from latchflow.crypto import Keyring
 from latchflow.expressions import ExpressionError
 from latchflow.model import ActionTask
+from latchflow.runtime.migrating import fitting_config
+from latchflow.runtime.registry import LoadedAction
 from latchflow.store import invocations, places
 from latchflow.store.attempts import Task
 from latchflow.store.database import Database
@@ -70,11 +72,17 @@ class Scope:
             raise ExpressionError(f"`when` must be true or false, {when!r} is {type(answer).__name__}")
         return answer
 
-    async def config(self, row: Task, template_names: frozenset[str], variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The definition's config, opened, its templates evaluated. Raises as `variables` and `is_wanted`."""
+    async def config(self, row: Task, action: LoadedAction, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The definition's config, opened, as the loaded version takes it, its templates evaluated.
+
+        Raises:
+            ConfigError: The loaded version does not take it.
+            LatchflowError: As `variables` and `is_wanted`.
+        """
         place = places.action_config(row.action_id, row.plugin)
-        config: dict[str, Any] = self._keyring.open_json(row.config_sealed, place)
-        for name in template_names & config.keys():
+        saved = self._keyring.open_json(row.config_sealed, place)
+        config: dict[str, Any] = dict(await fitting_config(action, saved, from_version=row.config_version))
+        for name in action.template_names & config.keys():
             config[name] = await self._evaluator.evaluate_template(config[name], variables)
         return config
 

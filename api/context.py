@@ -8,8 +8,9 @@ from temporalio.client import Client
 
 from api.bounded_audit import BoundedAudit
 from latchflow.crypto import Keyring
+from latchflow.runtime.administration import PluginAdministration
 from latchflow.runtime.host_services import HostServices
-from latchflow.runtime.registry import Registry
+from latchflow.runtime.running import RunningPlugins
 from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store.database import Database
@@ -22,7 +23,8 @@ class Context:
 
     Attributes:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
-        registry: The inbound triggers this process can run.
+        plugins: What this process can run of them, and how it is kept up to date.
+        administration: What admins do with plugins.
         users: Invites people, by mail.
         services: What reaches outside: mail, providers, and what they are configured with.
         denials: Where refused calls are recorded.
@@ -34,7 +36,8 @@ class Context:
     keyring: Keyring
     temporal: Client
     dispatcher: Dispatcher
-    registry: Registry
+    plugins: RunningPlugins
+    administration: PluginAdministration
     users: Users
     services: HostServices
     denials: BoundedAudit

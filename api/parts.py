@@ -12,9 +12,10 @@ from api.bounded_audit import BoundedAudit
 from api.context import Context
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
+from latchflow.runtime.administration import PluginAdministration
 from latchflow.runtime.host_services import check_settings, open_services
-from latchflow.runtime.installing import install
 from latchflow.runtime.presence import ProcessIdentity, present
+from latchflow.runtime.running import running_plugins
 from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store import deployments
@@ -63,24 +64,24 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         async with database.transaction() as connection:
             await ensure_bootstrap_token(connection, bootstrap_token)
     client = await connect(keyring, identity=str(me), lazy=True)
-    registry = await install(
-        database,
-        settings.home or HOME,
-        plugins_path=settings.plugins_path,
-        auto_enable=settings.plugin_auto_enable,
+    plugins = await stack.enter_async_context(
+        running_plugins(database, keyring, settings, home=settings.home or HOME, watches=True)
     )
-    stack.callback(registry.close)
     dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
-    services = await stack.enter_async_context(open_services(settings, database, keyring, lambda: registry))
+    services = await stack.enter_async_context(
+        open_services(settings, database, keyring, lambda: plugins.live.snapshot)
+    )
+    plugins.live.before_disposal(services.providers.let_go)
     stack.push_async_callback(dispatcher.close)
-    await stack.enter_async_context(present(database, me, "api", registry))
+    await stack.enter_async_context(present(database, me, "api", plugins.live))
     return Context(
         settings=settings,
         database=database,
         keyring=keyring,
         temporal=client,
         dispatcher=dispatcher,
-        registry=registry,
+        plugins=plugins,
+        administration=PluginAdministration(database, plugins, is_reloading=settings.plugin_hot_reload),
         users=Users(database, services.mail, public_url=settings.public_url),
         services=services,
         denials=BoundedAudit(database),

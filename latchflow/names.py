@@ -15,6 +15,7 @@ ATTEMPTS_USED_UP = "AttemptsUsedUp"
 CLOSED = "Closed"
 NOT_HERE = "NotHere"
 PENDING = "Pending"
+PLUGIN_DISABLED = "PluginDisabled"
 SUPERSEDED = "Superseded"
 
 _CAPABILITY_NAMESPACE = UUID("6f1d1b62-5a1e-5f0e-9a39-0c8a4f6f3b11")

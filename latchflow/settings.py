@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     """Enable every plugin found, with the scopes it declares."""
     dedicated_plugins: str = Field("", alias="LATCHFLOW_DEDICATED_PLUGINS")
     """Names of plugins with a task queue and worker processes of their own, separated by commas."""
+    plugin_hot_reload: bool = Field(default=False, alias="PLUGIN_HOT_RELOAD")
+    """Let changed plugins take over while everything runs; for development on one machine."""
+    plugin_cache_dir: Path | None = Field(None, alias="LATCHFLOW_PLUGIN_CACHE_DIR")
+    """Where plugins' code is copied before it is imported; by default below the system's temporary folder."""
     plugin_action_concurrency: int = Field(10, alias="PLUGIN_ACTION_CONCURRENCY", ge=1, le=1000)
     """Actions at once per worker process."""
 
@@ -80,7 +84,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("json", alias="LATCHFLOW_LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LATCHFLOW_LOG_LEVEL")
 
-    @field_validator("home", "storage_dir", mode="before")
+    @field_validator("home", "plugin_cache_dir", "storage_dir", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None

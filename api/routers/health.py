@@ -1,7 +1,8 @@
 """Whether the process lives, whether it can serve, and how the whole deployment is."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 
@@ -59,15 +60,32 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
         wait = "step waits" if unrouted == 1 else "steps wait"
         problems.append(f"{unrouted} {wait} for a worker that has their plugin (status UNROUTED).")
     problems += strain_problems(alive, context.settings.dedicated)
-    problems += [f"Plugin {row['name']} failed: {row['error']}" for row in plugins if row["status"] == "FAILED"]
+    problems += [problem for plugin in plugins for problem in _plugin_problems(plugin)]
     return RuntimeHealth(
         status="degraded" if problems else "ok",
         problems=problems,
         temporal=temporal,
         unstarted_events=unstarted_events,
         processes=[ProcessHealth.model_validate({**asdict(process), **process.stats}) for process in alive],
-        plugins=[PluginHealth.model_validate(row) for row in plugins],
+        plugins=[PluginHealth.model_validate({**row, "processes": row["instances"]}) for row in plugins],
     )
+
+
+def _plugin_problems(plugin: Mapping[str, Any]) -> Iterator[str]:
+    name = plugin["name"]
+    if plugin["status"] == "FAILED":
+        yield f"Plugin {name} failed: {plugin['error']}"
+    elif plugin["status"] == "ENABLED" and plugin["error"]:
+        yield f"Plugin {name} runs in version {plugin['version']}; what is in its folder failed: {plugin['error']}"
+    if plugin["mixed"]:
+        versions = sorted({instance["version"] for instance in plugin["instances"]})
+        yield (
+            f"Plugin {name} runs in different versions ({', '.join(versions)}), or in another than the checked one "
+            f"({plugin['version']}): restart the processes that lag behind."
+        )
+    for instance in plugin["instances"]:
+        if instance["state"] == "failed":
+            yield f"Plugin {name} cannot be loaded in {instance['role']} {instance['identity']}: {instance['error']}"
 
 
 async def _database_state(context: Context) -> State:

@@ -1,6 +1,7 @@
 """``/hooks/{triggerId}``: where senders deliver. Answered 202 only when the event is durable."""
 
 import hashlib
+import time
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,9 @@ from api.routing import PROBLEMS
 from api.schemas.hooks import Delivery
 from latchflow.errors import ConflictError, NotFoundError, UnavailableError
 from latchflow.model import AuditKind, Phase
+from latchflow.runtime.configs import ConfigError
 from latchflow.runtime.inbound import InboundError, read_request
+from latchflow.runtime.migrating import fitting_config
 from latchflow.runtime.registry import LoadedInbound
 from latchflow.sdk import Emit, InboundRequest, Reject
 from latchflow.store import places
@@ -42,11 +45,12 @@ router = APIRouter(prefix="/hooks", tags=["hooks"], responses=PROBLEMS)
 async def deliver(triggerId: str, request: Request, context: ContextDep) -> JSONResponse:  # noqa: N803 - as documented
     """Verified by the trigger itself. The answer names the event, also when an earlier delivery opened it."""
     trigger = await _find(context, triggerId)
-    loaded = context.registry.inbound_triggers.get((trigger.plugin, trigger.capability_key))
+    body = await request.body()
+    loaded = context.plugins.live.snapshot.inbound_triggers.get((trigger.plugin, trigger.capability_key))
     if loaded is None:
         raise UnavailableError(f"The plugin {trigger.plugin} is not loaded here. An admin must enable it.")
-    body = await request.body()
-    answer = await _read(context, trigger, loaded, request, body)
+    with loaded.plugin.uses:
+        answer = await _read(context, trigger, loaded, request, body)
     if isinstance(answer, Reject):
         await _audit(context, trigger, Phase.REJECTED, {"status": answer.status, "reason": answer.reason[:500]})
         return problem(answer.status, answer.reason, code="rejected")
@@ -67,12 +71,15 @@ async def _find(context: Context, trigger_id: str) -> InboundTrigger:
         raise NotFoundError("There is no webhook at this address.")
     if not trigger.is_enabled:
         raise ConflictError("This webhook is disabled.")
+    if trigger.plugin_status == "DISABLED":
+        raise ConflictError("An admin disabled the plugin of this webhook.")
     return trigger
 
 
 async def _read(context: Context, trigger: InboundTrigger, loaded: LoadedInbound, request: Request, body: bytes) -> Any:
     place = places.trigger_config(trigger.id, trigger.plugin)
-    config = context.keyring.open_json(trigger.config_sealed, place)
+    saved = context.keyring.open_json(trigger.config_sealed, place)
+    stats, started = loaded.plugin.stats.of("TRIGGER", loaded.key), time.monotonic()
     details = InboundRequest(
         method=request.method,
         path="/" + request.path_params.get("rest", ""),
@@ -82,8 +89,14 @@ async def _read(context: Context, trigger: InboundTrigger, loaded: LoadedInbound
         received_at=datetime.now(UTC),
     )
     try:
-        return await read_request(loaded, config, details)
-    except InboundError as error:
+        config = await fitting_config(loaded, saved, from_version=trigger.plugin_version)
+        answer = await read_request(loaded, config, details)
+        phase = Phase.REJECTED if isinstance(answer, Reject) else Phase.SUCCEEDED
+        stats.record(phase.value, time.monotonic() - started)
+        return answer
+    except (InboundError, ConfigError) as error:
+        fault = {"type": type(error).__name__, "message": str(error)}
+        stats.record(Phase.FAILED.value, time.monotonic() - started, fault)
         await _audit(context, trigger, Phase.FAILED, {"reason": str(error)[:500]})
         log.error(
             "a trigger could not read a request", trigger_id=str(trigger.id), plugin=trigger.plugin, reason=str(error)

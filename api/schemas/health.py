@@ -1,8 +1,10 @@
 """How the deployment is."""
 
 from typing import Literal
+from uuid import UUID
 
 from api.schemas.conventions import Answer, Time
+from api.schemas.plugins import PluginProcess
 
 State = Literal["ok", "away"]
 
@@ -48,12 +50,15 @@ class ProcessHealth(Answer):
 
 
 class PluginHealth(Answer):
-    """A plugin's verdict."""
+    """A plugin's verdict, and how it is in each process."""
 
+    id: UUID
     name: str
     version: str
     status: str
     error: str | None
+    mixed: bool
+    processes: list[PluginProcess]
 
 
 class Readiness(Answer):

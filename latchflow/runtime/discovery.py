@@ -1,34 +1,17 @@
 """Finding plugins and reading their ``plugin.toml``, without importing any of their code."""
 
-import hashlib
 import os
-import re
-import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
-
-from latchflow.sdk import SDK_VERSION
+from latchflow.names import normal_form
+from latchflow.runtime.plugin_folder import FolderError, code_hash
+from latchflow.runtime.plugin_toml import TomlError, read_plugin_toml
 
 ENTRY_POINT_GROUP = "latchflow.plugins"
-SCOPES = frozenset(
-    {
-        "email:send",
-        "users:read",
-        "users:write",
-        "storage:read",
-        "storage:write",
-        "bundles:toggle",
-        "pipelines:toggle",
-    }
-)
-_NAME = re.compile(r"(@[a-z0-9][a-z0-9-]*/)?[a-z0-9][a-z0-9._-]{0,63}")
-_KNOWN_FIELDS = frozenset({"name", "version", "display_name", "sdk", "scopes"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +21,9 @@ class PluginSource:
     Attributes:
         name: As in ``plugin.toml``; the folder's name when that cannot be read.
         code_hash: SHA-256 over the names and contents of its files.
-        error: Why it cannot be used; None when ``plugin.toml`` is in order.
+        error: Why it cannot be used: the file, the field, the fix; None when the folder is in order.
+        error_file: The file that `error` is about.
+        error_field: The field of ``plugin.toml`` that `error` is about, if it is about one.
     """
 
     name: str
@@ -48,22 +33,24 @@ class PluginSource:
     folder: Path
     code_hash: str
     error: str | None = None
+    error_file: Path | None = None
+    error_field: str | None = None
 
 
 def discover(roots: Iterable[Path]) -> list[PluginSource]:
-    """Every plugin below the roots and every installed one, each name once; a clash is an error of the later one."""
-    found: dict[str, PluginSource] = {}
+    """Every plugin below the roots and every installed one.
+
+    A name belongs to the first plugin in order that has it; one whose name, or the form it takes in config keys, is
+    taken has an error that names both.
+    """
+    folders: dict[Path, Path] = {}
     for folder in (*_folders(roots), *_installed()):
-        source = read_source(folder)
-        first = found.get(source.name)
-        if first is None:
-            found[source.name] = source
-        elif first.folder.resolve() != source.folder.resolve():
-            clash = f"{folder}: a plugin named {source.name!r} is already at {first.folder}. Rename one of them."
-            # Under a name of its own: its verdict must not stand where that of the first does.
-            name = f"{source.name} ({folder})"
-            found[name] = _broken(folder, source.error or clash, name=name)
-    return list(found.values())
+        folders.setdefault(folder.parent.resolve() / folder.name, folder)
+    sources = [read_source(folder) for folder in folders.values()]
+    owners: dict[str, PluginSource] = {}
+    for source in sorted(sources, key=lambda source: source.error is not None):
+        owners.setdefault(normal_form(source.name), source)
+    return [_unless_clashing(source, owners[normal_form(source.name)]) for source in sources]
 
 
 def plugin_roots(home: Path, plugins_path: str) -> list[Path]:
@@ -72,16 +59,18 @@ def plugin_roots(home: Path, plugins_path: str) -> list[Path]:
 
 
 def read_source(folder: Path) -> PluginSource:
-    """Read a plugin's ``plugin.toml``; a fault becomes the source's ``error``, naming the field and the fix."""
-    file = folder / "plugin.toml"
+    """Read a plugin's folder; a fault becomes the source's ``error``, naming file, field and fix."""
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-        fault = _fault(data)
-        if fault:
-            return _broken(folder, f"{file}: {fault}")
+        data = read_plugin_toml(folder / "plugin.toml")
+    except TomlError as error:
+        return _broken(folder, error, name=error.name, field=error.field)
+    try:
         hash_of_code = code_hash(folder)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        return _broken(folder, f"{file}: {error}")
+    except FolderError as error:
+        return _broken(folder, error, name=data["name"])
+    except OSError as error:
+        message = f"it cannot be read: {error.strerror}"
+        return _broken(folder, FolderError(Path(error.filename or folder), message), name=data["name"])
     return PluginSource(
         name=data["name"],
         version=data["version"],
@@ -92,21 +81,10 @@ def read_source(folder: Path) -> PluginSource:
     )
 
 
-def code_hash(folder: Path) -> str:
-    """SHA-256 over the plugin's files, in hex; caches of the interpreter do not count."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(folder).as_posix()}\n{len(content)}\n".encode())
-            digest.update(content)
-    return digest.hexdigest()
-
-
 def _folders(roots: Iterable[Path]) -> Iterator[Path]:
     for root in roots:
         if root.is_dir():
-            yield from sorted(path for path in root.iterdir() if (path / "plugin.toml").is_file())
+            yield from sorted(path for path in root.iterdir() if os.path.lexists(path / "plugin.toml"))
 
 
 def _installed() -> Iterator[Path]:
@@ -117,7 +95,25 @@ def _installed() -> Iterator[Path]:
             yield base.joinpath(*entry_point.module.split(".")[1:])
 
 
-def _broken(folder: Path, error: str, *, name: str | None = None) -> PluginSource:
+def _unless_clashing(source: PluginSource, owner: PluginSource) -> PluginSource:
+    if source is owner:
+        return source
+    file = source.folder / "plugin.toml"
+    if source.name == owner.name:
+        # Under a name of its own: its verdict must not stand where that of the first does.
+        name, taken = f"{source.name} ({source.folder})", f"a plugin named {source.name!r} is already at"
+    else:
+        form = normal_form(source.name)
+        name, taken = source.name, f"{source.name!r} and {owner.name!r} are both {form} in config keys; that one is at"
+    clash = f"{file}: name: {taken} {owner.folder}. Rename one of them."
+    if source.error:
+        return replace(source, name=name)
+    return replace(source, name=name, error=clash, error_file=file, error_field="name", code_hash="")
+
+
+def _broken(
+    folder: Path, error: TomlError | FolderError, *, name: str | None = None, field: str | None = None
+) -> PluginSource:
     return PluginSource(
         name=name or folder.name,
         version="",
@@ -125,56 +121,7 @@ def _broken(folder: Path, error: str, *, name: str | None = None) -> PluginSourc
         scopes=(),
         folder=folder,
         code_hash="",
-        error=error,
+        error=str(error),
+        error_file=error.file,
+        error_field=field,
     )
-
-
-def _fault(data: dict[str, object]) -> str | None:
-    checks = (_unknown_field, _bad_name, _bad_version, _bad_display_name, _bad_sdk, _bad_scopes)
-    return next((fault for check in checks if (fault := check(data))), None)
-
-
-def _unknown_field(data: dict[str, object]) -> str | None:
-    unknown = sorted(set(data) - _KNOWN_FIELDS)
-    return f"unknown field {unknown[0]!r}; known are {', '.join(sorted(_KNOWN_FIELDS))}" if unknown else None
-
-
-def _bad_name(data: dict[str, object]) -> str | None:
-    name = data.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return 'name: write something like "acme-greeter" or "@acme/greeter", in lower case'
-    return None
-
-
-def _bad_version(data: dict[str, object]) -> str | None:
-    version = data.get("version")
-    try:
-        Version(version if isinstance(version, str) else "")
-    except InvalidVersion:
-        return 'version: write something like "1.2.0", in quotes'
-    return None
-
-
-def _bad_display_name(data: dict[str, object]) -> str | None:
-    display_name = data.get("display_name", "x")
-    if not isinstance(display_name, str) or not display_name.strip() or not display_name.isprintable():
-        return 'display_name: write a line of text like "Greeter"'
-    return None
-
-
-def _bad_sdk(data: dict[str, object]) -> str | None:
-    try:
-        supported = SpecifierSet(str(data.get("sdk", "")))
-    except InvalidSpecifier:
-        return 'sdk: write a range like ">=1,<2"'
-    if "sdk" not in data or f"{SDK_VERSION}.0" not in supported:
-        return f'sdk: this Latchflow offers SDK {SDK_VERSION}; write a range that holds it, like ">=1,<2"'
-    return None
-
-
-def _bad_scopes(data: dict[str, object]) -> str | None:
-    scopes = data.get("scopes", [])
-    if not isinstance(scopes, list):
-        return 'scopes: write a list like ["email:send"]'
-    unknown = [str(scope) for scope in scopes if not isinstance(scope, str) or scope not in SCOPES]
-    return f"scopes: {unknown[0]!r} is none of {', '.join(sorted(SCOPES))}" if unknown else None

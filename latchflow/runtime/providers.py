@@ -18,7 +18,7 @@ from latchflow.runtime.configs import ConfigError, config_of, secrets_of
 from latchflow.runtime.loops import is_being_cancelled
 from latchflow.runtime.plugin_log import plugin_logger
 from latchflow.runtime.provider_configs import ProviderConfig, effective, ranked
-from latchflow.runtime.registry import Key, LoadedProvider, Registry
+from latchflow.runtime.registry import Key, LoadedPlugin, LoadedProvider, Registry
 from latchflow.runtime.system_config import SystemConfig
 from latchflow.sdk import (
     EmailDelivery,
@@ -108,7 +108,8 @@ class RunningProvider:
         """Keep it from being put away while the block runs."""
         self.users += 1
         try:
-            yield self
+            with self.candidate.loaded.plugin.uses:
+                yield self
         finally:
             self.users -= 1
             if self.is_retired:
@@ -226,10 +227,11 @@ class Providers:
             ServiceError: ``fatal``, saying why it cannot be made.
         """
         running = await self._make(self._candidate(key, value))
-        try:
-            yield running
-        finally:
-            await running.retire()
+        with running.candidate.loaded.plugin.uses:
+            try:
+                yield running
+            finally:
+                await running.retire()
 
     def _candidate(self, key: str, value: Any) -> Candidate:
         for loaded in self._registry().providers.values():
@@ -251,6 +253,13 @@ class Providers:
         """An email provider by its name in records. Raises as `active`."""
         async with self.named("email", name) as running:
             yield RunningEmail(running) if running is not None else None
+
+    async def let_go(self, plugin: LoadedPlugin) -> None:
+        """Put away what was made of a version that is replaced, before its loop stops."""
+        for key, running in list(self._running.items()):
+            if running.candidate.loaded.plugin.loop is plugin.loop:
+                del self._running[key]
+                await running.retire()
 
     async def aclose(self) -> None:
         """Put all of them away; before the loops of their plugins stop."""

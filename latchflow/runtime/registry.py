@@ -1,7 +1,7 @@
 """The capabilities this process can run: an immutable snapshot, keyed by plugin, kind and key."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -9,9 +9,11 @@ from pydantic import BaseModel
 
 from latchflow.config_schemas import secret_names, template_names
 from latchflow.runtime.contract import ContractError, contract_of, schema_of
+from latchflow.runtime.copies import Copies, Copy
 from latchflow.runtime.discovery import PluginSource
 from latchflow.runtime.loading import load_package
 from latchflow.runtime.loops import PluginLoop
+from latchflow.runtime.usage import PluginStats, Uses
 from latchflow.sdk import (
     ActionCall,
     ActionCapability,
@@ -24,17 +26,32 @@ from latchflow.sdk import (
 from latchflow.sdk.capabilities import Capability, ConfigSchema
 
 CapabilityT = TypeVar("CapabilityT", bound=Capability)
+ConfiguredT = TypeVar("ConfiguredT", bound="Configured")
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedPlugin:
-    """One version of a plugin in this process, with the loop its code runs on."""
+    """One version of a plugin in this process, with the loop its code runs on.
+
+    Attributes:
+        declared_scopes: Those of its ``plugin.toml``; `granted_scopes` are among them.
+        disposers: What the plugin wants called once, when this version is put away.
+        uses: The calls in flight. Entered by whoever took a capability from a registry, before the next ``await``.
+        copy: The copy of the code that it was loaded from; None when it came from nowhere on disk.
+    """
 
     name: str
     version: str
     code_hash: str
     granted_scopes: frozenset[str]
     loop: PluginLoop
+    declared_scopes: frozenset[str] = frozenset()
+    disposers: Sequence[Callable[[], Any]] = ()
+    uses: Uses = field(default_factory=Uses)
+    stats: PluginStats = field(default_factory=PluginStats)
+    copy: Copy | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,17 +123,25 @@ class Registry:
     providers: Mapping[Key, LoadedProvider]
 
     @classmethod
-    def load(cls, source: PluginSource, granted_scopes: frozenset[str]) -> "Registry":
-        """Import one plugin whose contract was checked.
+    def load(cls, source: PluginSource, granted_scopes: frozenset[str], copies: Copies | None = None) -> "Registry":
+        """Import one plugin whose contract was checked, from the copy of its code. Blocks.
 
         Raises:
+            CopyError: Its folder does not hold the code with this hash any more.
             LoadError: Its package cannot be imported.
             ContractError: What it binds breaks the contract.
         """
-        return cls.of(getattr(load_package(source), "plugin", None), source, granted_scopes)
+        copy = (copies or Copies.at(None)).take(source)
+        try:
+            return cls.of(getattr(load_package(source, copy.path), "plugin", None), source, granted_scopes, copy)
+        except BaseException:
+            copy.release()
+            raise
 
     @classmethod
-    def of(cls, bound: Plugin | None, source: PluginSource, granted_scopes: frozenset[str]) -> "Registry":
+    def of(
+        cls, bound: Plugin | None, source: PluginSource, granted_scopes: frozenset[str], copy: Copy | None = None
+    ) -> "Registry":
         """What a plugin's package bound.
 
         Raises:
@@ -130,6 +155,9 @@ class Registry:
             code_hash=source.code_hash,
             granted_scopes=granted_scopes & frozenset(source.scopes),
             loop=PluginLoop(source.name),
+            declared_scopes=frozenset(source.scopes),
+            disposers=tuple(bound.disposers),
+            copy=copy,
         )
 
         def loaded(capabilities: Iterable[CapabilityT]) -> dict[Key, Loaded[CapabilityT]]:
@@ -167,14 +195,42 @@ class Registry:
             providers=_merged(part.providers for part in parts),
         )
 
+    def only(self, name: str) -> "Registry":
+        """What one plugin brings."""
+
+        def of_it(found: Mapping[Key, ValueT]) -> Mapping[Key, ValueT]:
+            return MappingProxyType({key: value for key, value in found.items() if key[0] == name})
+
+        return Registry(
+            plugins={name: self.plugins[name]},
+            actions=of_it(self.actions),
+            inbound_triggers=of_it(self.inbound_triggers),
+            scheduled_triggers=of_it(self.scheduled_triggers),
+            resident_triggers=of_it(self.resident_triggers),
+            providers=of_it(self.providers),
+        )
+
+    def granting(self, scopes: frozenset[str]) -> "Registry":
+        """The same capabilities of one plugin, on the same loop, with other scopes granted."""
+        (old,) = self.plugins.values()
+        plugin = replace(old, granted_scopes=scopes & old.declared_scopes)
+
+        def moved(found: Mapping[Key, ConfiguredT]) -> Mapping[Key, ConfiguredT]:
+            return MappingProxyType({key: replace(value, plugin=plugin) for key, value in found.items()})
+
+        return Registry(
+            plugins={plugin.name: plugin},
+            actions=moved(self.actions),
+            inbound_triggers=moved(self.inbound_triggers),
+            scheduled_triggers=moved(self.scheduled_triggers),
+            resident_triggers=moved(self.resident_triggers),
+            providers=moved(self.providers),
+        )
+
     def close(self) -> None:
         """Stop the plugins' loops."""
         for plugin in self.plugins.values():
             plugin.loop.close()
-
-
-KeyT = TypeVar("KeyT")
-ValueT = TypeVar("ValueT")
 
 
 def _merged(parts: Iterable[Mapping[KeyT, ValueT]]) -> Mapping[KeyT, ValueT]:
@@ -187,8 +243,10 @@ def _action(plugin: LoadedPlugin, capability: ActionCapability) -> LoadedAction:
         return LoadedAction(execute=capability.action, resume=capability.resume, **common)
     try:
         instance: Any = capability.action()
-    except Exception as error:
-        raise ContractError(f"action {capability.key!r}: making its class raised {error!r}") from error
+    except BaseException as error:  # it is the plugin's code
+        raise ContractError(
+            f"action {capability.key!r}: making its class raised {type(error).__name__}; do no work in __init__"
+        ) from error
     return LoadedAction(
         execute=instance.execute,
         resume=getattr(instance, "resume", None),

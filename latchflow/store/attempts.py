@@ -37,7 +37,11 @@ class AttemptKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What an attempt works on, as it stands in Postgres."""
+    """What an attempt works on, as it stands in Postgres.
+
+    Attributes:
+        config_version: The version of the plugin that saved the config.
+    """
 
     invocation_id: UUID
     event_id: UUID
@@ -63,6 +67,7 @@ class Task:
     fired_at: datetime
     scheduled_for: datetime | None
     on_unknown: str
+    config_version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +131,8 @@ async def load(connection: Connection, invocation_id: UUID) -> Task | None:
                    i.action_id, i.status, i.attempt_number, i.next_attempt_at, i.ended_at, i.output_sealed,
                    i.when_expression AS "when", i.input_template,
                    i.input_sealed, i.skipped_reason, i.error,
-                   v.config_sealed, v.on_unknown, e.context_sealed, e.metadata, e.invoker, e.fired_at, e.scheduled_for
+                   v.config_sealed, v.on_unknown, v.plugin_version AS config_version,
+                   e.context_sealed, e.metadata, e.invoker, e.fired_at, e.scheduled_for
             FROM invocations i JOIN events e ON e.id = i.event_id
             JOIN action_versions v ON v.action_id = i.action_id AND v.version = i.action_version
             WHERE i.id = %s

@@ -13,6 +13,7 @@ from latchflow.crypto import Keyring
 from latchflow.errors import ConflictError, FieldError, InvalidInputError
 from latchflow.expression_checks import check_expressions
 from latchflow.store.admin_audit import Change, record_change
+from latchflow.store.config_checks import UncheckedDefinition
 from latchflow.store.database import Connection
 from latchflow.store.definitions import Definition, DefinitionKind, get_definition
 from latchflow.store.plugins import Capability, find_capability
@@ -130,6 +131,42 @@ async def change_definition(
     definition = await get_definition(connection, keyring, kind, definition_id)
     await _record(connection, kind, definition, "update", fields=list(changes), actor=actor)
     return definition
+
+
+async def migrate_definition(
+    connection: Connection,
+    keyring: Keyring,
+    kind: DefinitionKind,
+    checked: UncheckedDefinition,
+    config: Any,
+    *,
+    plugin_version: str,
+) -> None:
+    """Store the config that a newer version of the plugin made of the old one, as a new version of the definition.
+
+    Nothing happens when the definition has changed since. The connection is inside a transaction.
+    """
+    statement = sql.SQL(
+        """
+        UPDATE {} SET config_sealed = %(config)s, plugin_version = %(plugin_version)s, checked_hash = %(hash)s,
+                      invalid_config = NULL, version = version + 1, updated_at = now()
+        WHERE id = %(id)s AND version = %(version)s
+        """
+    ).format(sql.Identifier(kind.table))
+    values = {
+        "config": keyring.seal_json(config, kind.place(checked.id, checked.plugin)),
+        "plugin_version": plugin_version,
+        "hash": checked.code_hash,
+        "id": checked.id,
+        "version": checked.version,
+    }
+    updated = await connection.execute(statement, values)
+    if updated.rowcount == 0:
+        return
+    await _keep_version(connection, kind, checked.id)
+    definition = await get_definition(connection, keyring, kind, checked.id)
+    actor = f"{checked.plugin} {plugin_version}"
+    await _record(connection, kind, definition, "update", fields=["config"], actor=actor)
 
 
 async def delete_definition(

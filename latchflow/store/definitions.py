@@ -147,6 +147,7 @@ def _select(kind: DefinitionKind) -> sql.Composed:
 
 def _opened(row: dict[str, Any], keyring: Keyring, kind: DefinitionKind) -> Definition:
     sealed = row.pop("config_sealed")
+    del row["checked_hash"]
     options = {name: row.pop(name) for name in kind.options}
     config = keyring.open_json(sealed, kind.place(row["id"], row["plugin"]))
     return Definition(**row, config=config, options=options)

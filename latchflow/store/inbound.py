@@ -8,13 +8,19 @@ from latchflow.store.database import Connection
 
 @dataclass(frozen=True, kw_only=True)
 class InboundTrigger:
-    """A trigger definition as the ingest reads it."""
+    """A trigger definition as the ingest reads it.
+
+    Attributes:
+        plugin_version: The version of the plugin that saved the config.
+    """
 
     id: UUID
     name: str
     is_enabled: bool
     config_sealed: bytes
     plugin: str
+    plugin_status: str
+    plugin_version: str
     capability_key: str
 
 
@@ -23,7 +29,8 @@ async def get_inbound_trigger(connection: Connection, trigger_id: UUID) -> Inbou
     row = await (
         await connection.execute(
             """
-            SELECT t.id, t.name, t.is_enabled, t.config_sealed, p.name AS plugin, c.key AS capability_key
+            SELECT t.id, t.name, t.is_enabled, t.config_sealed, t.plugin_version, p.name AS plugin,
+                   p.status AS plugin_status, c.key AS capability_key
             FROM trigger_definitions t
             JOIN capabilities c ON c.id = t.capability_id JOIN plugins p ON p.id = c.plugin_id
             WHERE t.id = %s

@@ -6,7 +6,8 @@ from psycopg.types.json import Jsonb
 
 from latchflow.masking import readable
 from latchflow.model import InvocationStatus, Outcome
-from latchflow.store.attempts import AUDIT_COLUMNS, Task
+from latchflow.names import PLUGIN_DISABLED
+from latchflow.store.attempts import AUDIT_COLUMNS, Task, end_open_attempts
 from latchflow.store.database import Connection
 
 
@@ -27,13 +28,16 @@ async def skip(connection: Connection, task: Task, reason: str) -> bool:
     return await end_invocation(connection, outcome, is_unclaimed=True)
 
 
-async def end_invocation(connection: Connection, outcome: Outcome, *, is_unclaimed: bool = False) -> bool:
+async def end_invocation(
+    connection: Connection, outcome: Outcome, *, is_unclaimed: bool = False, error_type: str | None = None
+) -> bool:
     """End an invocation outside of any attempt, with an audit entry.
 
     Args:
         connection: Where.
         outcome: Its ending.
         is_unclaimed: End it only while no attempt of it has begun.
+        error_type: Of its error; without one, the status.
 
     Returns:
         False when nothing was ended.
@@ -41,7 +45,7 @@ async def end_invocation(connection: Connection, outcome: Outcome, *, is_unclaim
     error = None
     reason = readable(outcome.reason) if outcome.reason is not None else None
     if outcome.status is not InvocationStatus.SKIPPED:
-        error = {"type": outcome.status.value, "message": reason or ""}
+        error = {"type": error_type or outcome.status.value, "message": reason or ""}
     row = await (
         await connection.execute(
             f"""
@@ -70,6 +74,19 @@ async def end_invocation(connection: Connection, outcome: Outcome, *, is_unclaim
         )
     ).fetchone()
     return row is not None
+
+
+async def end_disabled(connection: Connection, invocation_id: UUID, reason: str) -> bool:
+    """End an invocation whose plugin an admin disabled, and what is open of its attempts, inside a transaction.
+
+    Returns:
+        False when it has ended already.
+    """
+    # First the invocation, then its attempts, as everyone does: no deadlock.
+    await connection.execute("SELECT FROM invocations WHERE id = %s FOR UPDATE", (invocation_id,))
+    await end_open_attempts(connection, [invocation_id], reason=reason)
+    outcome = Outcome(invocation_id=invocation_id, status=InvocationStatus.FAILED_PERMANENT, reason=reason)
+    return await end_invocation(connection, outcome, error_type=PLUGIN_DISABLED)
 
 
 async def mark_unrouted(connection: Connection, invocation_id: UUID) -> None:

@@ -1,28 +1,45 @@
-"""What is known of each plugin: found, checked, enabled; and the capabilities its checked version brings."""
+"""What is known of each plugin: found, checked, enabled; and what its checked version brings.
 
-from collections.abc import Iterable, Sequence
+The rows are the desired state: every process makes what it runs follow them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import psycopg
 from psycopg.types.json import Jsonb
 
+from latchflow.masking import readable
 from latchflow.names import capability_id, plugin_id
 from latchflow.store.database import Connection
 from latchflow.store.processes import ALIVE_SECONDS
 
 _LOCK_ID = 0x1A7C4F12  # one process registers at a time
+_CHANNEL = "latchflow_plugins"
 Status = Literal["DISCOVERED", "ENABLED", "DISABLED", "FAILED"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogPlugin:
-    """A plugin as it is recorded."""
+    """A plugin as it is recorded.
+
+    Attributes:
+        error: Why it is FAILED; of an enabled one, why the folder's newer code does not run instead.
+        is_wanted: An admin enabled it, or it is trusted for where it comes from.
+        code_hash: Of the code that shall run.
+    """
 
     name: str
-    status: Status
-    code_hash: str
+    display_name: str
     version: str
+    status: Status
+    error: str | None
+    scopes: Sequence[str]
     granted_scopes: Sequence[str]
+    code_hash: str
+    is_wanted: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,67 +68,83 @@ class CatalogProvider:
 
 
 async def lock(connection: Connection) -> None:
-    """Hold the catalog for the rest of the transaction: processes that start together register one by one."""
+    """Hold the catalog for the rest of the transaction: processes change it one by one."""
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_ID,))
+
+
+_SELECT = """
+    SELECT name, display_name, version, status, error, scopes, granted_scopes, code_hash, is_wanted FROM plugins
+"""
 
 
 async def load(connection: Connection) -> dict[str, CatalogPlugin]:
     """Every recorded plugin, by name."""
-    rows = await (
-        await connection.execute("SELECT name, status, code_hash, version, granted_scopes FROM plugins")
-    ).fetchall()
+    rows = await (await connection.execute(f"{_SELECT} ORDER BY name")).fetchall()
     return {row["name"]: CatalogPlugin(**row) for row in rows}
 
 
-async def save(
-    connection: Connection,
-    *,
-    name: str,
-    display_name: str,
-    version: str,
-    status: Status,
-    error: str | None,
-    scopes: Sequence[str],
-    granted_scopes: Sequence[str],
-    code_hash: str,
-) -> None:
-    """Record a plugin's verdict."""
-    await connection.execute(
+async def get(connection: Connection, name: str) -> CatalogPlugin | None:
+    """One recorded plugin."""
+    row = await (await connection.execute(f"{_SELECT} WHERE name = %s", (name,))).fetchone()
+    return CatalogPlugin(**row) if row else None
+
+
+async def save(connection: Connection, plugin: CatalogPlugin) -> None:
+    """Record a plugin; the connection is inside a transaction. Processes hear of it when that is committed."""
+    saved = await connection.execute(
         """
-        INSERT INTO plugins (id, name, display_name, version, status, error, scopes, granted_scopes, code_hash)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+        INSERT INTO plugins AS known (id, name, display_name, version, status, error, scopes, granted_scopes, code_hash,
+                                      is_wanted)
+        VALUES (%(id)s, %(name)s, %(display_name)s, %(version)s, %(status)s, %(error)s, %(scopes)s, %(granted)s,
+                %(hash)s, %(wanted)s)
         ON CONFLICT (id) DO UPDATE
         SET display_name = excluded.display_name, version = excluded.version, status = excluded.status,
             error = excluded.error, scopes = excluded.scopes, granted_scopes = excluded.granted_scopes,
-            code_hash = excluded.code_hash, updated_at = now()
+            code_hash = excluded.code_hash, is_wanted = excluded.is_wanted, updated_at = now()
+        WHERE (known.display_name, known.version, known.status, known.error, known.scopes, known.granted_scopes,
+               known.code_hash, known.is_wanted)
+            IS DISTINCT FROM (excluded.display_name, excluded.version, excluded.status, excluded.error, excluded.scopes,
+                              excluded.granted_scopes, excluded.code_hash, excluded.is_wanted)
         """,
-        (
-            plugin_id(name),
-            name,
-            display_name,
-            version,
-            status,
-            error,
-            list(scopes),
-            list(granted_scopes),
-            code_hash,
-        ),
+        {
+            "id": plugin_id(plugin.name),
+            "name": plugin.name,
+            "display_name": plugin.display_name,
+            "version": plugin.version,
+            "status": plugin.status,
+            "error": readable(plugin.error) if plugin.error is not None else None,
+            "scopes": list(plugin.scopes),
+            "granted": list(plugin.granted_scopes),
+            "hash": plugin.code_hash,
+            "wanted": plugin.is_wanted,
+        },
     )
+    if saved.rowcount:
+        await _tell(connection)
 
 
-async def fail_missing(connection: Connection, names: Iterable[str]) -> None:
-    """Mark enabled plugins that this process does not find, unless a process that lives has one loaded."""
-    await connection.execute(
+async def fail_missing(connection: Connection, names: Iterable[str], *, even_if_running: bool = False) -> None:
+    """Mark enabled plugins that this process does not find, unless a process that lives has one loaded.
+
+    Args:
+        connection: Inside a transaction.
+        names: Those it does not find.
+        even_if_running: On one machine there is no other folder that it could still be running from.
+    """
+    failed = await connection.execute(
         """
         UPDATE plugins
-        SET status = 'FAILED', updated_at = now(),
+        SET status = 'FAILED', updated_at = now(), code_hash = '',
             error = 'No process finds it any more. Put its folder back, or name it in PLUGINS_PATH, and restart.'
-        WHERE name = ANY(%s) AND status = 'ENABLED' AND NOT EXISTS (
+        WHERE name = ANY(%s) AND status = 'ENABLED' AND (%s OR NOT EXISTS (
             SELECT FROM plugin_instances i JOIN processes p ON p.id = i.process_id
-            WHERE i.plugin_id = plugins.id AND p.seen_at > now() - make_interval(secs => %s))
+            WHERE i.plugin_id = plugins.id AND i.state = 'loaded'
+              AND p.seen_at > now() - make_interval(secs => %s)))
         """,
-        (list(names), ALIVE_SECONDS),
+        (list(names), even_if_running, ALIVE_SECONDS),
     )
+    if failed.rowcount:
+        await _tell(connection)
 
 
 async def save_capabilities(connection: Connection, name: str, capabilities: Sequence[CatalogCapability]) -> None:
@@ -172,3 +205,25 @@ async def save_providers(connection: Connection, name: str, providers: Sequence[
                 Jsonb(provider.defaults),
             ),
         )
+
+
+async def changes(url: str, *, every_seconds: float) -> AsyncIterator[None]:
+    """A tick at once, whenever somebody says that the catalog changed, and every so many seconds.
+
+    What is said is a hint only: a connection that breaks, or a pooler that drops notifications, loses nothing but time.
+    """
+    while True:
+        try:
+            async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5) as connection:
+                await connection.execute(f"LISTEN {_CHANNEL}")
+                while True:
+                    yield
+                    async for _ in connection.notifies(timeout=every_seconds, stop_after=1):
+                        pass
+        except psycopg.OperationalError:
+            yield
+            await asyncio.sleep(every_seconds)
+
+
+async def _tell(connection: Connection) -> None:
+    await connection.execute("SELECT pg_notify(%s, '')", (_CHANNEL,))

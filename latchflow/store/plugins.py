@@ -1,16 +1,18 @@
 """Reading plugins with what they bring and where they run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from latchflow.errors import NotFoundError
+from latchflow.names import provider_config_key
 from latchflow.store.database import Connection
 from latchflow.store.pages import Page, page_of
 from latchflow.store.processes import ALIVE_SECONDS
 
 _PLUGINS = """
-    SELECT id, name, display_name, version, status, error, scopes, granted_scopes FROM plugins
+    SELECT id, name, display_name, version, code_hash, status, error, scopes, granted_scopes FROM plugins
 """
 
 
@@ -54,16 +56,8 @@ async def _complete(connection: Connection, rows: list[dict[str, Any]]) -> None:
         by_id[capability.pop("plugin_id")]["capabilities"].append(capability)
     cursor = await connection.execute(
         """
-        SELECT plugin_id, kind, id, display_name, config_schema FROM providers
-        WHERE plugin_id = ANY(%s) AND is_present ORDER BY kind, id
-        """,
-        (list(by_id),),
-    )
-    for provider in await cursor.fetchall():
-        by_id[provider.pop("plugin_id")]["providers"].append(provider)
-    cursor = await connection.execute(
-        """
-        SELECT i.plugin_id, i.process_id, p.role, p.identity, i.version, i.code_hash, p.started_at, p.seen_at
+        SELECT i.plugin_id, i.process_id, p.role, p.identity, i.version, i.code_hash, i.state, i.error, i.since,
+               p.started_at, p.seen_at
         FROM plugin_instances i JOIN processes p ON p.id = i.process_id
         WHERE i.plugin_id = ANY(%s) AND p.seen_at > now() - make_interval(secs => %s) ORDER BY p.started_at, p.id
         """,
@@ -71,6 +65,37 @@ async def _complete(connection: Connection, rows: list[dict[str, Any]]) -> None:
     )
     for instance in await cursor.fetchall():
         by_id[instance.pop("plugin_id")]["instances"].append(instance)
+    for row in rows:
+        row["mixed"] = _is_mixed(row)
+    cursor = await connection.execute(
+        """
+        SELECT plugin_id, kind, id, display_name, config_schema, defaults FROM providers
+        WHERE plugin_id = ANY(%s) AND is_present ORDER BY kind, id
+        """,
+        (list(by_id),),
+    )
+    for provider in await cursor.fetchall():
+        row = by_id[provider.pop("plugin_id")]
+        row["providers"].append({**provider, "config_key": provider_config_key(row["name"], provider["id"])})
+
+
+def _is_mixed(row: Mapping[str, Any]) -> bool:
+    """Whether processes that live differ, from one another or from what shall run."""
+    running = {instance["code_hash"] for instance in row["instances"]}
+    wanted = {row["code_hash"]} if row["status"] == "ENABLED" else set()
+    return bool(running) and len(running | wanted) > 1
+
+
+async def reported_stats(connection: Connection, plugin_id: UUID) -> list[dict[str, Any]]:
+    """The numbers that each process that lives reported of a plugin, by ``KIND/key``."""
+    cursor = await connection.execute(
+        """
+        SELECT i.stats FROM plugin_instances i JOIN processes p ON p.id = i.process_id
+        WHERE i.plugin_id = %s AND p.seen_at > now() - make_interval(secs => %s) LIMIT 1000
+        """,
+        (plugin_id, ALIVE_SECONDS),
+    )
+    return [row["stats"] for row in await cursor.fetchall()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,14 @@
 """The processes of the deployment and what each has loaded."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from latchflow.masking import readable_json
 from latchflow.names import plugin_id
 from latchflow.store.database import Connection
 
@@ -57,14 +58,56 @@ async def report(
     return row is not None and bool(row["is_new"])
 
 
-async def report_plugins(connection: Connection, *, process_id: UUID, plugins: Iterable[tuple[str, str, str]]) -> None:
-    """Say which plugins this process runs: name, version, code hash."""
-    await connection.execute("DELETE FROM plugin_instances WHERE process_id = %s", (process_id,))
-    for name, version, code_hash in plugins:
-        await connection.execute(
-            "INSERT INTO plugin_instances (process_id, plugin_id, version, code_hash) VALUES (%s, %s, %s, %s)",
-            (process_id, plugin_id(name), version, code_hash),
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """What a process says of one plugin.
+
+    Attributes:
+        state: ``loaded``, or ``failed``: it should run this version and cannot.
+        stats: Numbers per capability.
+    """
+
+    name: str
+    version: str
+    code_hash: str
+    state: str = "loaded"
+    error: str | None = None
+    stats: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def report_plugins(connection: Connection, *, process_id: UUID, instances: Iterable[Instance]) -> None:
+    """Say which plugins this process runs, and which it cannot, in one statement."""
+    rows = [
+        {
+            "plugin_id": str(plugin_id(instance.name)),
+            "version": instance.version,
+            "code_hash": instance.code_hash,
+            "state": instance.state,
+            "error": instance.error,
+            "stats": instance.stats,
+        }
+        for instance in instances
+    ]
+    await connection.execute(
+        """
+        WITH reported AS (
+            SELECT r.* FROM jsonb_to_recordset(%(rows)s) AS r(
+                plugin_id uuid, version text, code_hash text, state text, error text, stats jsonb)
+            JOIN plugins ON plugins.id = r.plugin_id
+        ), gone AS (
+            DELETE FROM plugin_instances
+            WHERE process_id = %(process)s AND plugin_id NOT IN (SELECT plugin_id FROM reported)
         )
+        INSERT INTO plugin_instances AS known (process_id, plugin_id, version, code_hash, state, error, stats)
+        SELECT %(process)s, plugin_id, version, code_hash, state, error, stats FROM reported
+        ON CONFLICT (process_id, plugin_id) DO UPDATE
+        SET version = excluded.version, code_hash = excluded.code_hash, state = excluded.state, error = excluded.error,
+            stats = excluded.stats,
+            since = CASE WHEN (known.code_hash, known.state) = (excluded.code_hash, excluded.state)
+                         THEN known.since ELSE now() END
+        """,
+        {"rows": Jsonb(readable_json(rows)), "process": process_id},
+    )
 
 
 async def forget(connection: Connection, process_id: UUID) -> None:

@@ -1,101 +1,158 @@
-"""Bringing the catalog of plugins up to date with the folders."""
+"""Bringing the catalog of plugins up to date with the folders, when a process starts."""
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from latchflow.runtime.installing import install
-from latchflow.runtime.presence import ProcessIdentity, present
-from latchflow.runtime.registry import Registry
 from tests.support.execution import Deployment
-
-_CODE = """
-from latchflow.sdk import ActionCall, Plugin
-plugin = Plugin()
-@plugin.action("greet", display_name="Greet", config_schema={"type": "object"})
-async def greet(call: ActionCall) -> dict: return {}
-"""
+from tests.support.processes import Folders, process, until
+from tests.unit.runtime.plugin_folders import GOOD, write_plugin
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder of plugins that holds one."""
-    greeter = tmp_path / "more" / "greeter"
-    greeter.mkdir(parents=True)
-    (greeter / "plugin.toml").write_text('name = "acme-greeter"\nversion = "1.0.0"\nsdk = ">=1,<2"\n')
-    (greeter / "__init__.py").write_text(_CODE)
-    return greeter.parent
+def folders(tmp_path: Path) -> Folders:
+    """Folders that hold one plugin."""
+    found = Folders.below(tmp_path)
+    write_plugin(found.plugins, name="acme-greeter")
+    return found
 
 
-async def installed(deployment: Deployment, home: Path, path: object = "", *, auto_enable: bool = True) -> Registry:
-    return await install(deployment.database, home, plugins_path=str(path), auto_enable=auto_enable)
-
-
-async def greeter_of(deployment: Deployment) -> dict[str, Any]:
-    (row,) = await deployment.rows("SELECT status, error, code_hash FROM plugins WHERE name = 'acme-greeter'")
+async def plugin_of(deployment: Deployment, name: str = "acme-greeter") -> dict[str, Any]:
+    (row,) = await deployment.rows("SELECT * FROM plugins WHERE name = %s", name)
     return row
 
 
 async def test_a_plugin_that_is_not_enabled_is_listed_and_not_imported(
-    deployment: Deployment, tmp_path: Path, folder: Path
+    deployment: Deployment, folders: Folders
 ) -> None:
-    (folder / "greeter" / "__init__.py").write_text("raise SystemExit('imported')")
+    (folders.plugins / "acme-greeter" / "__init__.py").write_text("raise SystemExit('imported')")
 
-    registry = await installed(deployment, tmp_path, folder, auto_enable=False)
+    async with process(deployment, folders, auto_enable=False) as plugins:
+        assert plugins.live.snapshot.plugins == {}
 
-    assert (await greeter_of(deployment))["status"] == "DISCOVERED"
-    assert registry.plugins == {}
+    assert (await plugin_of(deployment))["status"] == "DISCOVERED"
 
 
-async def test_an_enabled_plugin_brings_its_capabilities(deployment: Deployment, tmp_path: Path, folder: Path) -> None:
-    registry = await installed(deployment, tmp_path, folder)
-    try:
-        rows = await deployment.rows("SELECT kind, key, is_present FROM capabilities")
-    finally:
-        registry.close()
+async def test_an_enabled_plugin_brings_its_capabilities(deployment: Deployment, folders: Folders) -> None:
+    async with process(deployment, folders) as plugins:
+        assert ("acme-greeter", "greet") in plugins.live.snapshot.actions
 
-    assert ("acme-greeter", "greet") in registry.actions
+    rows = await deployment.rows("SELECT kind, key, is_present FROM capabilities")
     assert rows == [{"kind": "ACTION", "key": "greet", "is_present": True}]
 
 
 async def test_a_broken_version_is_failed_with_the_place_and_harms_nobody(
-    deployment: Deployment, tmp_path: Path, folder: Path
+    deployment: Deployment, folders: Folders
 ) -> None:
-    broken = folder / "broken"
-    broken.mkdir()
-    (broken / "plugin.toml").write_text('name = "acme-broken"\nversion = "1.0.0"\nsdk = ">=1,<2"\n')
-    (broken / "__init__.py").write_text("1 / 0")
+    broken = write_plugin(folders.plugins, name="acme-broken", code="1 / 0")
 
-    registry = await installed(deployment, tmp_path, folder)
-    registry.close()
+    async with process(deployment, folders) as plugins:
+        assert list(plugins.live.snapshot.plugins) == ["acme-greeter"]
 
-    (row,) = await deployment.rows("SELECT status, error FROM plugins WHERE name = 'acme-broken'")
+    row = await plugin_of(deployment, "acme-broken")
     assert row["status"] == "FAILED"
-    assert "__init__.py:1: ZeroDivisionError" in row["error"]
-    assert list(registry.plugins) == ["acme-greeter"]
+    assert f"{broken}/__init__.py:1: ZeroDivisionError" in row["error"]
 
 
-async def test_a_plugin_that_has_gone_is_failed_and_comes_back(
-    deployment: Deployment, tmp_path: Path, folder: Path
-) -> None:
-    (await installed(deployment, tmp_path, folder)).close()
-
-    (await installed(deployment, tmp_path)).close()
-    gone = await greeter_of(deployment)
-    (await installed(deployment, tmp_path, folder)).close()
+async def test_a_plugin_that_has_gone_is_failed_and_comes_back(deployment: Deployment, folders: Folders) -> None:
+    async with process(deployment, folders):
+        pass
+    async with process(deployment, folders, path=""):
+        gone = await plugin_of(deployment)
+    async with process(deployment, folders):
+        back = await plugin_of(deployment)
 
     assert gone["status"] == "FAILED"
     assert "PLUGINS_PATH" in gone["error"]
-    assert (await greeter_of(deployment))["status"] == "ENABLED"
+    assert (back["status"], back["error"]) == ("ENABLED", None)
 
 
-async def test_a_plugin_that_another_process_runs_is_not_gone(
-    deployment: Deployment, tmp_path: Path, folder: Path
+async def test_a_plugin_that_another_process_runs_is_not_gone(deployment: Deployment, folders: Folders) -> None:
+    async with process(deployment, folders), process(deployment, folders, path="") as without:
+        assert (await plugin_of(deployment))["status"] == "ENABLED"
+        failure = without.live.failures["acme-greeter"]
+
+    assert "No folder that this process knows holds the checked code" in failure.error
+
+
+async def test_a_plugin_whose_toml_was_broken_before_anyone_enabled_it_is_not_enabled_when_it_is_mended(
+    deployment: Deployment, folders: Folders
 ) -> None:
-    registry = await installed(deployment, tmp_path, folder)
-    async with present(deployment.database, ProcessIdentity.of_this_process(), "worker", registry):
-        (await installed(deployment, tmp_path)).close()
-    registry.close()
+    write_plugin(folders.plugins, name="acme-new", toml="oops")
+    async with process(deployment, folders, auto_enable=False):
+        broken = await plugin_of(deployment, "acme-new")
+    (folders.plugins / "acme-new" / "plugin.toml").write_text('name = "acme-new"\nversion = "1.0.0"\nsdk = ">=1,<2"\n')
 
-    assert (await greeter_of(deployment))["status"] == "ENABLED"
+    async with process(deployment, folders, auto_enable=False):
+        assert (broken["status"], (await plugin_of(deployment, "acme-new"))["status"]) == ("FAILED", "DISCOVERED")
+
+
+async def test_what_admins_granted_outlives_a_broken_toml_and_a_restart(
+    deployment: Deployment, folders: Folders
+) -> None:
+    toml = folders.plugins / "acme-greeter" / "plugin.toml"
+    whole = toml.read_text()
+    async with process(deployment, folders):
+        await deployment.rows("UPDATE plugins SET granted_scopes = '{}'")
+    toml.write_text("oops")
+    async with process(deployment, folders):
+        broken = await plugin_of(deployment)
+    toml.write_text(whole)
+
+    async with process(deployment, folders):
+        mended = await plugin_of(deployment)
+
+    assert (broken["status"], mended["status"]) == ("FAILED", "ENABLED")
+    assert (mended["granted_scopes"], mended["scopes"]) == ([], ["email:send"])
+
+
+@pytest.mark.long
+async def test_a_plugin_that_hangs_costs_its_ten_seconds_once_and_holds_up_no_other(
+    deployment: Deployment, folders: Folders
+) -> None:
+    write_plugin(folders.plugins, name="acme-hanging", code="import time\ntime.sleep(600)")
+
+    async with process(deployment, folders) as plugins:
+        assert list(plugins.live.snapshot.plugins) == ["acme-greeter"]
+        assert "longer than 10 s" in (await plugin_of(deployment, "acme-hanging"))["error"]
+    started = time.monotonic()
+    async with process(deployment, folders):
+        assert time.monotonic() - started < 6
+
+
+async def test_fifty_plugins_load_in_under_five_seconds(deployment: Deployment, tmp_path: Path) -> None:
+    folders = Folders.below(tmp_path)
+    for number in range(50):
+        write_plugin(folders.plugins, name=f"acme-{number}", code=f"NUMBER = {number}\n{GOOD}")
+
+    started = time.monotonic()
+    async with process(deployment, folders) as plugins:
+        seconds = time.monotonic() - started
+        assert len(plugins.live.snapshot.plugins) == 50
+
+    assert seconds < 5
+
+
+async def test_two_processes_that_start_at_once_agree(deployment: Deployment, folders: Folders) -> None:
+    write_plugin(folders.plugins, name="acme-broken", code="1 / 0")
+
+    async def run() -> list[str]:
+        async with process(deployment, folders) as plugins:
+            return list(plugins.live.snapshot.plugins)
+
+    assert list(await asyncio.gather(run(), run())) == [["acme-greeter"], ["acme-greeter"]]
+    assert (await plugin_of(deployment, "acme-broken"))["status"] == "FAILED"
+
+
+async def test_an_error_that_no_database_can_hold_is_recorded_readably(
+    deployment: Deployment, folders: Folders
+) -> None:
+    write_plugin(folders.plugins, name="acme-broken", code="raise ValueError('a\\x00b\\ud800')")
+
+    async with process(deployment, folders):
+        await until(lambda: True)
+
+    assert "ValueError: a\ufffdb\ufffd" in (await plugin_of(deployment, "acme-broken"))["error"]

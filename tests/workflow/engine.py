@@ -16,6 +16,7 @@ from activities.actions import ActionActivities
 from activities.events import EventActivities
 from latchflow import expressions
 from latchflow.names import TASK_QUEUE, event_workflow_id
+from latchflow.runtime.live import LiveRegistry
 from latchflow.runtime.registry import Registry
 from latchflow.sdk import (
     ActionCall,
@@ -161,7 +162,7 @@ class Engine:
         return kind(
             database=self.deployment.database,
             keyring=self.deployment.keyring,
-            registry=registry or self.actions.registry,
+            live=LiveRegistry(registry or self.actions.registry),
             backends=self.backends,
             evaluator=self.evaluator,
             worker="worker@test",

@@ -15,6 +15,7 @@ from latchflow.runtime.contract.model import ContractError
 from latchflow.schema_walk import misplaced, unresolved
 from latchflow.sdk.capabilities import Capability, ConfigSchema
 
+_LARGEST_SCHEMA = 256 * 1024
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -29,8 +30,8 @@ def check_common(where: str, key: object, display_name: object) -> None:
     """Check what names a capability or provider. Raises ContractError."""
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise ContractError(f"{where}: a key has letters, digits, '.', '_' and '-', at most 64 of them")
-    if not isinstance(display_name, str) or not display_name.strip():
-        raise ContractError(f"{where}: display_name is empty; name it for the admin")
+    if not isinstance(display_name, str) or not display_name.strip() or not display_name.isprintable():
+        raise ContractError(f"{where}: display_name is no line of text; name it for the admin")
 
 
 def check_arity(where: str, function: object, count: int, shape: str) -> None:
@@ -52,8 +53,16 @@ def checked_schema(where: str, config_schema: object) -> dict[str, Any]:
         raise ContractError(f"{where}: config_schema is neither a JSON Schema (dict) nor a Pydantic model")
     try:
         schema = schema_of(cast("ConfigSchema", config_schema))
-        schema = json.loads(json.dumps(schema, allow_nan=False))  # it is stored and sent; what cannot be is found here
+        text = json.dumps(schema, allow_nan=False, ensure_ascii=False)  # it is stored and sent: what cannot be
+        text.encode()  # (half of a surrogate pair, too) is found here
+        if "\\u0000" in text:
+            raise ContractError(f"{where}: config_schema holds a NUL character; remove it")
+        if len(text) > _LARGEST_SCHEMA:
+            raise ContractError(f"{where}: config_schema has {len(text)} bytes; at most {_LARGEST_SCHEMA} are stored")
+        schema = json.loads(text)
         Draft202012Validator.check_schema(schema)
+    except ContractError:
+        raise
     except SchemaError as error:
         place = "/".join(str(part) for part in error.absolute_path)
         raise ContractError(f"{where}: config_schema/{place}: {error.message}") from None

@@ -137,6 +137,7 @@ def _commands(command: Any) -> dict[str, Any]:
 
 
 def _options(command: Any) -> Iterator[str]:
+    """Those of a verb, and of the verbs below it."""
     for parameter in command.params:
         yield from (option for option in parameter.opts if option.startswith("--") and option != "--help")
     for below in _commands(command).values():

@@ -43,7 +43,7 @@ async def test_a_good_plugin_shows_its_contract(tmp_path: Path) -> None:
         (GOOD + GOOD.partition("plugin = Plugin()")[2], "'greet' is registered twice"),
         (GOOD.replace("email:send", "storage:read"), "'storage:read' is missing in plugin.toml"),
         (GOOD.replace('"greet"', '"gr eet"'), "a key has letters"),
-        (GOOD.replace('"Greet"', '" "'), "display_name is empty"),
+        (GOOD.replace('"Greet"', '" "'), "display_name is no line of text"),
         (GOOD.replace('{"type": "object"}', '{"type": "objekt"}'), "config_schema/type"),
         (GOOD.replace('{"type": "object"}', "5"), "neither a JSON Schema"),
         (GOOD.replace('{"type": "object"}', '{"default": object()}'), "gives no JSON Schema"),
@@ -73,11 +73,11 @@ async def test_a_child_that_an_import_leaves_behind_is_ended_with_it(tmp_path: P
             await asyncio.sleep(0.01)
 
 
-async def test_a_thread_that_an_import_leaves_behind_holds_nothing_up(tmp_path: Path) -> None:
-    code = f"import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n{GOOD}"
+async def test_a_thread_that_an_import_leaves_behind_is_refused_and_holds_nothing_up(tmp_path: Path) -> None:
+    code = f"import threading, time\nthreading.Thread(target=time.sleep, args=(60,), name='stray').start()\n{GOOD}"
     started = time.monotonic()
 
-    assert (await check(read_source(write_plugin(tmp_path, code=code)))).capabilities
+    assert "it started the thread 'stray'" in await verdict(write_plugin(tmp_path, code=code))
     assert time.monotonic() - started < 8
 
 

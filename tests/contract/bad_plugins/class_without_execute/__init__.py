@@ -1,0 +1,8 @@
+from latchflow.sdk import ActionCall, Plugin
+
+plugin = Plugin()
+
+
+@plugin.action("greet", display_name="Greet", config_schema={"type": "object"})
+class Greet:
+    def run(self, call: ActionCall) -> None: ...

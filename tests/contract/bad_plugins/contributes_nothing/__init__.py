@@ -1,0 +1,3 @@
+from latchflow.sdk import ActionCall, Plugin
+
+plugin = Plugin()

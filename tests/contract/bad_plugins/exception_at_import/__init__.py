@@ -1,0 +1,3 @@
+"""Fails."""
+
+raise ValueError("no luck")

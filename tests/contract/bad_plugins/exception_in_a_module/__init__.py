@@ -1,0 +1,3 @@
+from . import parts
+
+plugin = parts.plugin

@@ -1,0 +1,6 @@
+import os
+import sys
+
+sys.stdout.write('{"contract": {}}\n')
+sys.stdout.flush()
+os._exit(0)

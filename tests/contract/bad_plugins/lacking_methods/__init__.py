@@ -1,0 +1,14 @@
+from latchflow.sdk import Plugin
+
+plugin = Plugin()
+
+
+@plugin.provider(
+    kind="email",
+    id="post",
+    display_name="Post",
+    config_schema={"type": "object", "properties": {"url": {"type": "string"}}},
+    defaults={},
+)
+class Post:
+    def __init__(self, setup: object) -> None: ...
