@@ -33,6 +33,7 @@ def test_the_tutorial_leads_to_an_action_that_runs(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "tutorial" / "first-plugin.md").read_text(encoding="utf-8")
     folder = tmp_path / "my-plugins"
     folder.mkdir()
+    (tmp_path / "stack").mkdir()
     stack = Stack(tmp_path / "stack", PLUGINS_PATH=str(folder), PLUGIN_AUTO_ENABLE="false", PLUGIN_HOT_RELOAD="true")
     try:
         (tmp_path / ".latchflow").mkdir()
