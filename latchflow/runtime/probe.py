@@ -147,6 +147,9 @@ class Checks:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
             await process.wait()
+            if process.stdin is not None:  # else its end would come when the loop may be closed already
+                with suppress(OSError):
+                    await process.stdin.wait_closed()
 
     def _settle(self, index: int, verdict: Verdict) -> None:
         if not self._verdicts[index].done():

@@ -16,12 +16,14 @@
 from latchflow.testing.backends import Files, Outbox, People, ScriptedHttp, Services, Switches
 from latchflow.testing.harness import Harness, plugin_under_test
 from latchflow.testing.records import MemoryRecords
+from latchflow.testing.residents import Listening
 from latchflow.testing.runs import ActionRun
 
 __all__ = [
     "ActionRun",
     "Files",
     "Harness",
+    "Listening",
     "MemoryRecords",
     "Outbox",
     "People",

@@ -26,6 +26,7 @@ from latchflow.sdk import Emit, InboundRequest, Invocation, Reject, Schedule
 from latchflow.testing.backends import Services
 from latchflow.testing.host import HostLoop
 from latchflow.testing.records import MemoryRecords
+from latchflow.testing.residents import Listening
 from latchflow.testing.runs import ActionRun
 
 
@@ -138,6 +139,29 @@ class Harness:
         answer = self.host.run(trigger.plugin.loop.call(trigger.capability.function, config_of(trigger, whole)))
         assert isinstance(answer, Schedule), f"the trigger answered {answer!r}, which is no Schedule"  # noqa: S101
         return answer
+
+    @contextmanager
+    def listening(
+        self, key: str, *, config: Mapping[str, Any] | None = None, cursor: Any = None
+    ) -> Iterator[Listening]:
+        """Start a resident trigger, and stop and dispose of it at the end of the block.
+
+        Args:
+            key: Of the trigger.
+            config: As an admin would save it, secrets included.
+            cursor: What an earlier emission stored.
+
+        Raises:
+            InvalidInputError: The config does not satisfy the capability's schema.
+            ResidentError: It did not start.
+        """
+        resident = self.registry.resident_triggers[self.source.name, key]
+        listening = Listening(resident, self.config(resident, config), self.host, cursor)
+        self.host.run(listening.start())
+        try:
+            yield listening
+        finally:
+            self.host.run(listening.stop())
 
     def config(self, loaded: Configured, config: Mapping[str, Any] | None, context: Any = None) -> dict[str, Any]:
         """A config as it is handed to the invoker: checked against its schema, its expressions evaluated.

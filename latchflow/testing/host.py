@@ -28,6 +28,7 @@ class HostLoop:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        self.loop.run_until_complete(asyncio.sleep(0))  # what was about to end
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 

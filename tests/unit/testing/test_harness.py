@@ -60,6 +60,16 @@ def come(request, config):
         return Reject(status=401, reason="no")
     return Emit(context={"body": request.body.decode()})
 
+@plugin.resident_trigger("listen", display_name="Listen", config_schema=Config)
+class Listen(ResidentTrigger[Config]):
+    async def start(self):
+        for number in range(1, 3):
+            await self.emit(context={"to": self.config.to}, key=f"{self.config.to} {number}", cursor=number)
+        await self.emit(context={"again": True}, key=f"{self.config.to} 1")
+
+    async def stop(self):
+        pass
+
 @plugin.scheduled_trigger("daily", display_name="Daily", config_schema=Config)
 def daily(config):
     return Schedule(expression="@daily")
@@ -133,6 +143,26 @@ def test_a_request_becomes_an_event_or_a_refusal(harness: Harness) -> None:
     assert rejected == Reject(status=401, reason="no")
     with pytest.raises(InboundError):
         harness.deliver("come", body=b"\xff")
+
+
+def test_a_trigger_that_listens_emits_and_finds_its_cursor_again(harness: Harness) -> None:
+    with harness.listening("listen") as listening:
+        first = listening.until(2)
+        listening.reconfigure({"to": "bob@example.org"})
+        listening.restart()
+        after = listening.until(4)
+
+    assert [emission.key for emission in first] == ["ada@example.org 1", "ada@example.org 2"]
+    assert [emission.context["to"] for emission in after[2:]] == ["bob@example.org"] * 2
+    assert listening.cursor == 2
+
+
+def test_a_trigger_that_does_not_emit_is_not_waited_for_for_ever(harness: Harness) -> None:
+    with (
+        harness.listening("listen") as listening,
+        pytest.raises(AssertionError, match="emitted 2 times"),
+    ):
+        listening.until(3, within_seconds=0.1)
 
 
 def test_a_schedule_can_be_looked_at(harness: Harness) -> None:
