@@ -24,12 +24,12 @@ from latchflow.errors import ConfigurationError, LatchflowError
 from latchflow.names import TASK_QUEUE, plugin_task_queue
 from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
-from latchflow.runtime.host_services import check_settings, open_services
-from latchflow.runtime.live import LiveRegistry
-from latchflow.runtime.presence import ProcessIdentity, present
-from latchflow.runtime.running import running_plugins
-from latchflow.runtime.strain import STRAIN
-from latchflow.runtime.watchdog import guarded
+from latchflow.runtime.isolation.strain import STRAIN
+from latchflow.runtime.isolation.watchdog import guarded
+from latchflow.runtime.lifecycle.live import LiveRegistry
+from latchflow.runtime.lifecycle.presence import ProcessIdentity, present
+from latchflow.runtime.lifecycle.running import running_plugins
+from latchflow.runtime.providers.host_services import check_settings, open_services
 from latchflow.services.resources import Resources
 from latchflow.services.users import Users
 from latchflow.settings import Settings

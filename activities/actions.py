@@ -25,12 +25,12 @@ from latchflow.errors import LatchflowError, UnavailableError
 from latchflow.masking import readable
 from latchflow.model import ActionTask, InvocationStatus, Outcome, Phase
 from latchflow.names import EXECUTE_ACTION, NOT_HERE, PLUGIN_DISABLED, SUPERSEDED
-from latchflow.runtime.configs import ConfigError
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
-from latchflow.runtime.invoker import Call, Failure, Result, Resumption, Success, Waiting, invoke
-from latchflow.runtime.live import LiveRegistry
-from latchflow.runtime.migrating import is_saved_by_newer
-from latchflow.runtime.registry import LoadedAction
+from latchflow.runtime.invoking.configs import ConfigError
+from latchflow.runtime.invoking.invoker import Call, Failure, Result, Resumption, Success, Waiting, invoke
+from latchflow.runtime.lifecycle.live import LiveRegistry
+from latchflow.runtime.lifecycle.migrating import is_saved_by_newer
+from latchflow.runtime.lifecycle.registry import LoadedAction
 from latchflow.sdk import Invocation
 from latchflow.store import attempts, invocations, places, plugin_catalog, silence
 from latchflow.store.attempts import AttemptKey, Claimed, Ending, Runner, Task

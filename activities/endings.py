@@ -12,7 +12,7 @@ from latchflow import plan
 from latchflow.crypto import Keyring
 from latchflow.model import InvocationStatus, Outcome, Phase, PlannedStep
 from latchflow.names import ATTEMPTS_USED_UP, CLOSED, PENDING, SUPERSEDED
-from latchflow.runtime.invoker import Failure, Success, Waiting
+from latchflow.runtime.invoking.invoker import Failure, Success, Waiting
 from latchflow.store import places
 from latchflow.store.attempts import Claimed, Ending, Task
 

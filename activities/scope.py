@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from latchflow.crypto import Keyring
 from latchflow.expressions import ExpressionError
 from latchflow.model import ActionTask
-from latchflow.runtime.migrating import fitting_config
-from latchflow.runtime.registry import LoadedAction
+from latchflow.runtime.lifecycle.migrating import fitting_config
+from latchflow.runtime.lifecycle.registry import LoadedAction
 from latchflow.store import invocations, places
 from latchflow.store.attempts import Task
 from latchflow.store.database import Database

@@ -11,7 +11,7 @@ import uvicorn
 from api.app import create_app
 from api.parts import check_parts
 from latchflow.errors import ConfigurationError
-from latchflow.runtime.watchdog import guarded
+from latchflow.runtime.isolation.watchdog import guarded
 from latchflow.settings import Settings
 from latchflow.telemetry import set_up_logs
 

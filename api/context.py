@@ -8,9 +8,9 @@ from temporalio.client import Client
 
 from api.bounded_audit import BoundedAudit
 from latchflow.crypto import Keyring
-from latchflow.runtime.administration import PluginAdministration
-from latchflow.runtime.host_services import HostServices
-from latchflow.runtime.running import RunningPlugins
+from latchflow.runtime.lifecycle.administration import PluginAdministration
+from latchflow.runtime.lifecycle.running import RunningPlugins
+from latchflow.runtime.providers.host_services import HostServices
 from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store.database import Database

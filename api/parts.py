@@ -12,10 +12,10 @@ from api.bounded_audit import BoundedAudit
 from api.context import Context
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
-from latchflow.runtime.administration import PluginAdministration
-from latchflow.runtime.host_services import check_settings, open_services
-from latchflow.runtime.presence import ProcessIdentity, present
-from latchflow.runtime.running import running_plugins
+from latchflow.runtime.lifecycle.administration import PluginAdministration
+from latchflow.runtime.lifecycle.presence import ProcessIdentity, present
+from latchflow.runtime.lifecycle.running import running_plugins
+from latchflow.runtime.providers.host_services import check_settings, open_services
 from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store import deployments

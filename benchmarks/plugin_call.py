@@ -22,10 +22,10 @@ from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
-from latchflow.runtime.discovery import PluginSource
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
-from latchflow.runtime.invoker import Call, Success, invoke
-from latchflow.runtime.registry import LoadedAction, Registry
+from latchflow.runtime.invoking.invoker import Call, Success, invoke
+from latchflow.runtime.lifecycle.registry import LoadedAction, Registry
+from latchflow.runtime.loader.discovery import PluginSource
 from latchflow.sdk import ActionCall, Invocation, Plugin
 from latchflow.testing import MemoryRecords, Services
 

@@ -11,8 +11,8 @@ from api.paging import Cursor, Limit, decode_cursor, encode_cursor
 from api.routing import admin_router
 from api.schemas.config import ConfigEntry, ConfigPut, ConfigTest, ConfigTestResult
 from api.schemas.conventions import Listing
-from latchflow.runtime.config_trials import try_out
-from latchflow.runtime.system_config import NewValue
+from latchflow.runtime.providers.config_trials import try_out
+from latchflow.runtime.providers.system_config import NewValue
 
 router = admin_router("/system/config", "config")
 

@@ -16,10 +16,10 @@ from api.routing import PROBLEMS
 from api.schemas.hooks import Delivery
 from latchflow.errors import ConflictError, NotFoundError, UnavailableError
 from latchflow.model import AuditKind, Phase
-from latchflow.runtime.configs import ConfigError
-from latchflow.runtime.inbound import InboundError, read_request
-from latchflow.runtime.migrating import fitting_config
-from latchflow.runtime.registry import LoadedInbound
+from latchflow.runtime.invoking.configs import ConfigError
+from latchflow.runtime.invoking.inbound import InboundError, read_request
+from latchflow.runtime.lifecycle.migrating import fitting_config
+from latchflow.runtime.lifecycle.registry import LoadedInbound
 from latchflow.sdk import Emit, InboundRequest, Reject
 from latchflow.store import places
 from latchflow.store.audit import AuditEntry

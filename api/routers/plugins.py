@@ -12,8 +12,8 @@ from api.paging import Cursor, Limit, decode_cursor, encode_cursor
 from api.routing import admin_router
 from api.schemas.conventions import Listing
 from api.schemas.plugins import Plugin, PluginPatch, PluginStatus
-from latchflow.runtime.provider_states import provider_states
-from latchflow.runtime.usage import merged
+from latchflow.runtime.lifecycle.usage import merged
+from latchflow.runtime.providers.provider_states import provider_states
 from latchflow.store import plugins
 from latchflow.store.database import Connection
 

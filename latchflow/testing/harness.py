@@ -14,14 +14,14 @@ from structlog.testing import capture_logs
 
 from latchflow.config_schemas import check_config
 from latchflow.expressions import evaluate_template
-from latchflow.runtime.configs import config_of
 from latchflow.runtime.contract import ContractError
-from latchflow.runtime.discovery import PluginSource, read_source
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
-from latchflow.runtime.inbound import read_request
-from latchflow.runtime.invoker import Call, Result, Resumption, Waiting, invoke
-from latchflow.runtime.probe import check
-from latchflow.runtime.registry import Configured, LoadedAction, Registry
+from latchflow.runtime.invoking.configs import config_of
+from latchflow.runtime.invoking.inbound import read_request
+from latchflow.runtime.invoking.invoker import Call, Result, Resumption, Waiting, invoke
+from latchflow.runtime.lifecycle.registry import Configured, LoadedAction, Registry
+from latchflow.runtime.loader.discovery import PluginSource, read_source
+from latchflow.runtime.loader.probe import check
 from latchflow.sdk import Emit, InboundRequest, Invocation, Reject, Schedule
 from latchflow.testing.backends import Services
 from latchflow.testing.host import HostLoop

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid5
 
-from latchflow.runtime.registry import LoadedResident
-from latchflow.runtime.resident import ResidentDefinition, ResidentHost
+from latchflow.runtime.invoking.resident import ResidentDefinition, ResidentHost
+from latchflow.runtime.lifecycle.registry import LoadedResident
 from latchflow.sdk import Accepted, Emission
 from latchflow.testing.host import HostLoop
 

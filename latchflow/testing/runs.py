@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latchflow.runtime.guard import ServiceCall
-from latchflow.runtime.invoker import Failure, Result, Success, Waiting
+from latchflow.runtime.invoking.invoker import Failure, Result, Success, Waiting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from latchflow.runtime.invoker import Success, invoke
+from latchflow.runtime.invoking.invoker import Success, invoke
 from tests.support.execution import Deployment
 from tests.support.processes import Folders, process
 from tests.unit.runtime.invoking import call_of

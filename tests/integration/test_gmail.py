@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from latchflow.runtime.host_services import HostServices
-from latchflow.runtime.system_config import NewValue
+from latchflow.runtime.providers.host_services import HostServices
+from latchflow.runtime.providers.system_config import NewValue
 from latchflow.sdk import EmailAddress, EmailAttachment, EmailMessage, SendResult, ServiceError
 from plugins.gmail import plugin, provider
 from tests.support.execution import Deployment

@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from latchflow.runtime.invoker import Success, invoke
-from latchflow.runtime.running import RunningPlugins
-from latchflow.runtime.usage import PluginStats
+from latchflow.runtime.invoking.invoker import Success, invoke
+from latchflow.runtime.lifecycle.running import RunningPlugins
+from latchflow.runtime.lifecycle.usage import PluginStats
 from tests.support.execution import Deployment
 from tests.support.processes import Folders, process, until
 from tests.unit.runtime.invoking import call_of

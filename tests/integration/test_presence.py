@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from latchflow.crypto import Keyring
-from latchflow.runtime import presence
-from latchflow.runtime.presence import ProcessIdentity, present
-from latchflow.runtime.running import running_plugins
+from latchflow.runtime.lifecycle import presence
+from latchflow.runtime.lifecycle.presence import ProcessIdentity, present
+from latchflow.runtime.lifecycle.running import running_plugins
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from tests.support.execution import FAKE_KEY

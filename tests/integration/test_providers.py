@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from latchflow.runtime.host_services import HostServices
-from latchflow.runtime.provider_states import provider_states
-from latchflow.runtime.providers import Providers
-from latchflow.runtime.registry import Registry
-from latchflow.runtime.system_config import NewValue
+from latchflow.runtime.lifecycle.registry import Registry
+from latchflow.runtime.providers.host_services import HostServices
+from latchflow.runtime.providers.provider_states import provider_states
+from latchflow.runtime.providers.providers import Providers
+from latchflow.runtime.providers.system_config import NewValue
 from latchflow.sdk import (
     EmailAddress,
     EmailDelivery,

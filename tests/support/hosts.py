@@ -7,8 +7,8 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from latchflow.names import plugin_id
-from latchflow.runtime.host_services import HostServices, open_services
-from latchflow.runtime.registry import Registry
+from latchflow.runtime.lifecycle.registry import Registry
+from latchflow.runtime.providers.host_services import HostServices, open_services
 from latchflow.settings import Settings
 from tests.support.execution import FAKE_KEY, Deployment
 

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from latchflow.runtime.presence import ProcessIdentity, present
-from latchflow.runtime.running import RunningPlugins, running_plugins
+from latchflow.runtime.lifecycle.presence import ProcessIdentity, present
+from latchflow.runtime.lifecycle.running import RunningPlugins, running_plugins
 from latchflow.settings import Settings
 from tests.support.execution import Deployment
 

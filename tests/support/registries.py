@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from latchflow.runtime.discovery import PluginSource
-from latchflow.runtime.registry import Registry
+from latchflow.runtime.lifecycle.registry import Registry
+from latchflow.runtime.loader.discovery import PluginSource
 from latchflow.sdk import Plugin
 
 NAME = "acme-testing"

@@ -16,8 +16,8 @@ from activities.actions import ActionActivities
 from activities.events import EventActivities
 from latchflow import expressions
 from latchflow.names import TASK_QUEUE, event_workflow_id
-from latchflow.runtime.live import LiveRegistry
-from latchflow.runtime.registry import Registry
+from latchflow.runtime.lifecycle.live import LiveRegistry
+from latchflow.runtime.lifecycle.registry import Registry
 from latchflow.sdk import (
     ActionCall,
     PermanentFailure,

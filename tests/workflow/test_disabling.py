@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from latchflow.runtime.registry import Registry
+from latchflow.runtime.lifecycle.registry import Registry
 from latchflow.sdk import ActionCall, Plugin
 from latchflow.store import places
 from tests.support.execution import Step

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from latchflow.runtime.host_services import HostServices
-from latchflow.runtime.registry import Registry
-from latchflow.runtime.system_config import NewValue
+from latchflow.runtime.lifecycle.registry import Registry
+from latchflow.runtime.providers.host_services import HostServices
+from latchflow.runtime.providers.system_config import NewValue
 from plugins.core import plugin as core
 from plugins.gmail import plugin as gmail_plugin
 from tests.support.execution import Deployment, Step

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from latchflow.names import plugin_task_queue
-from latchflow.runtime.loops import PluginLoop
-from latchflow.runtime.registry import LoadedAction, Registry
-from latchflow.runtime.strain import Strain
+from latchflow.runtime.isolation.loops import PluginLoop
+from latchflow.runtime.isolation.strain import Strain
+from latchflow.runtime.lifecycle.registry import LoadedAction, Registry
 from latchflow.sdk import ActionCall, Plugin
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.starting import WorkflowStarter

@@ -9,7 +9,7 @@ import psycopg
 from temporalio.client import WorkflowExecutionStatus
 
 from latchflow.errors import UnavailableError
-from latchflow.runtime.registry import Registry
+from latchflow.runtime.lifecycle.registry import Registry
 from latchflow.store import places
 from tests.support.execution import Step
 from tests.workflow.engine import QUICK, Engine, InProcess

@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from activities.actions import ActionActivities
 from latchflow.model import ActionTask, Outcome
 from latchflow.names import EXECUTE_ACTION, MANIFEST_QUERY, NOT_HERE, event_workflow_id
-from latchflow.runtime.registry import Registry
+from latchflow.runtime.lifecycle.registry import Registry
 from latchflow.temporal.dispatch import Firing
 from latchflow.temporal.history import read_history
 from tests.support.execution import Step

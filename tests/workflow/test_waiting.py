@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from activities.actions import ActionActivities
 from latchflow.model import ActionTask, Outcome
 from latchflow.names import EXECUTE_ACTION
-from latchflow.runtime.registry import Registry
+from latchflow.runtime.lifecycle.registry import Registry
 from latchflow.sdk import ActionCall, Pending, PermanentFailure, Plugin, Retry
 from latchflow.store import places
 from tests.support.execution import Step

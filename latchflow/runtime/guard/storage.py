@@ -7,10 +7,10 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from latchflow.runtime.chunks import OwnedChunks
 from latchflow.runtime.guard.arguments import actor_of, bytes_of, duration_of, id_of, number_of, scopes_of, text_of
 from latchflow.runtime.guard.backends import StorageBackend
 from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
+from latchflow.runtime.providers.chunks import OwnedChunks
 from latchflow.sdk import ReleaseLink, StoredObject
 
 _OBJECT = TypeAdapter(StoredObject)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latchflow.masking import MASK, Masker
-from latchflow.runtime.invoker import Failure
+from latchflow.runtime.invoking.invoker import Failure
 
 _SHORTEST = 8
 

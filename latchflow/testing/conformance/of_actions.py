@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from latchflow.config_schemas import secret_strings
 from latchflow.errors import InvalidInputError
 from latchflow.runtime.guard import Backends
-from latchflow.runtime.invoker import Failure, Result, Success, Waiting
-from latchflow.runtime.registry import LoadedAction
+from latchflow.runtime.invoking.invoker import Failure, Result, Success, Waiting
+from latchflow.runtime.lifecycle.registry import LoadedAction
 from latchflow.sdk import HttpResponse
 from latchflow.testing.backends import ScriptedHttp, Services, failing, hanging
 from latchflow.testing.conformance.cases import ActionCase

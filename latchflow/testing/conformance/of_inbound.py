@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 from latchflow.config_schemas import secret_strings
 from latchflow.errors import InvalidInputError
 from latchflow.masking import MASK
-from latchflow.runtime.inbound import InboundError
-from latchflow.runtime.registry import LoadedInbound
+from latchflow.runtime.invoking.inbound import InboundError
+from latchflow.runtime.lifecycle.registry import LoadedInbound
 from latchflow.sdk import Reject
 from latchflow.testing.conformance.cases import InboundCase
 from latchflow.testing.conformance.leaks import leaks, printed

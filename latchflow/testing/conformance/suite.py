@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from latchflow.runtime.contract import ContractError
-from latchflow.runtime.loading import LoadError
+from latchflow.runtime.loader.loading import LoadError
 from latchflow.testing.conformance.cases import CasesError, read_cases
 from latchflow.testing.conformance.of_actions import check_action
 from latchflow.testing.conformance.of_inbound import check_inbound

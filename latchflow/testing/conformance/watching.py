@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import FrameType
 
-from latchflow.runtime.loops import PluginLoop
+from latchflow.runtime.isolation.loops import PluginLoop
 
 LIMIT_SECONDS = 0.5
 _PAUSE_SECONDS = 0.02

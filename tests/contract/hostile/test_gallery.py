@@ -16,7 +16,7 @@ import pytest
 from activities.endings import LONGEST_RETRY, retry_delay
 from activities.heartbeat import Beat
 from latchflow.model import PlannedStep
-from latchflow.runtime.invoker import Failure, Success
+from latchflow.runtime.invoking.invoker import Failure, Success
 from latchflow.services.egress import EgressGuard
 from latchflow.services.http import GuardedHttp
 from latchflow.store.attempts import Claimed

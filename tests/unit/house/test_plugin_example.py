@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from latchflow.runtime.discovery import read_source
-from latchflow.runtime.probe import check
+from latchflow.runtime.loader.discovery import read_source
+from latchflow.runtime.loader.probe import check
 from latchflow.sdk import HttpResponse
 from latchflow.testing import ScriptedHttp, plugin_under_test
 from tests.unit.house.sources import ROOT, read

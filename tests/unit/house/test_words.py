@@ -28,7 +28,7 @@ _PHRASES = {
 }
 # (file, word): why the word is right there.
 _ALLOWED = {
-    ("latchflow/runtime/loading.py", "extension"): "the import system's own word for compiled modules",
+    ("latchflow/runtime/loader/loading.py", "extension"): "the import system's own word for compiled modules",
     ("plugins/s3/client.py", "connector"): "a parameter of the library for S3",
     ("latchflow/services/http.py", "extension"): "a parameter of the HTTP library",
     ("latchflow/services/email_message.py", "extension"): "SMTP's own word",

@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from latchflow.runtime.invoker import Result, Success, invoke
-from latchflow.runtime.loops import PluginLoop
-from latchflow.runtime.registry import LoadedAction
+from latchflow.runtime.invoking.invoker import Result, Success, invoke
+from latchflow.runtime.isolation.loops import PluginLoop
+from latchflow.runtime.lifecycle.registry import LoadedAction
 from plugins.core import plugin
 from plugins.core.process import MAX_BYTES
 from tests.support.registries import NAME, registry_of

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from latchflow.errors import InvalidInputError
-from latchflow.runtime.invoker import Failure, Success
+from latchflow.runtime.invoking.invoker import Failure, Success
 from latchflow.testing.harness import Harness, plugin_under_test
 from tests.unit.house.sources import ROOT
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from latchflow.runtime.invoker import Result, invoke
-from latchflow.runtime.registry import LoadedAction, Registry
+from latchflow.runtime.invoking.invoker import Result, invoke
+from latchflow.runtime.lifecycle.registry import LoadedAction, Registry
 from latchflow.sdk import (
     ActionCall,
     Plugin,

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from latchflow.runtime.invoker import Call, Failure, Result
+from latchflow.runtime.invoking.invoker import Call, Failure, Result
 from latchflow.sdk import Invocation
 from tests.support.services import grant_of, services_of
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from latchflow.runtime.loops import PluginBlockedError, PluginClosedError, PluginLoop
-from latchflow.runtime.strain import Strain
+from latchflow.runtime.isolation.loops import PluginBlockedError, PluginClosedError, PluginLoop
+from latchflow.runtime.isolation.strain import Strain
 
 _LIMIT = 0.5
 
@@ -185,7 +185,7 @@ async def test_a_call_into_c_is_left_over_while_it_lasts_and_takes_nobodys_place
 
 
 async def test_threads_left_over_for_half_of_the_slots_are_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latchflow.runtime.strain._SETTLING_SECONDS", 0.0)
+    monkeypatch.setattr("latchflow.runtime.isolation.strain._SETTLING_SECONDS", 0.0)
     strain, release = Strain(), threading.Event()
     verdicts = []
     for _ in range(5):
@@ -215,7 +215,7 @@ async def test_a_thread_that_was_asked_to_end_a_moment_ago_does_not_count_yet() 
 async def test_closing_a_loop_while_it_is_blocked_fails_its_calls_and_counts_its_thread(
     strain: Strain, release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latchflow.runtime.loops._CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("latchflow.runtime.isolation.loops._CLOSE_SECONDS", 0.1)
     loop = PluginLoop("acme", strain=strain)
     entered = threading.Event()
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from latchflow.runtime.copies import Copies, CopyError
-from latchflow.runtime.discovery import read_source
-from latchflow.runtime.plugin_folder import code_hash
+from latchflow.runtime.loader.copies import Copies, CopyError
+from latchflow.runtime.loader.discovery import read_source
+from latchflow.runtime.loader.plugin_folder import code_hash
 from tests.unit.runtime.plugin_folders import write_plugin
 
 

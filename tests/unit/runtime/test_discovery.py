@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from latchflow.runtime.discovery import discover, plugin_roots, read_source
-from latchflow.runtime.plugin_folder import code_hash
+from latchflow.runtime.loader.discovery import discover, plugin_roots, read_source
+from latchflow.runtime.loader.plugin_folder import code_hash
 from tests.unit.runtime.plugin_folders import TOML, write_plugin
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from latchflow.runtime.guard import Intent, Prior, ServiceCall
 from latchflow.runtime.guard.grant import Grant, Handle
-from latchflow.runtime.loops import PluginLoop, Waiter
+from latchflow.runtime.isolation.loops import PluginLoop, Waiter
 from latchflow.sdk import EmailAddress, EmailMessage, HttpRequest, HttpResponse, SendResult, ServiceError, Services
 from latchflow.services.handover import OpenError, UnsettledError
 from latchflow.testing import MemoryRecords

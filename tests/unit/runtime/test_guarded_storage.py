@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from latchflow.runtime.loops import PluginLoop
+from latchflow.runtime.isolation.loops import PluginLoop
 from latchflow.sdk import ReleaseLink, ServiceError, Services, StoredObject
 from latchflow.testing import MemoryRecords
 from tests.support.services import NO_SERVICES, grant_of, services_of

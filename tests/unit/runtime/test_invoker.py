@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from latchflow.runtime.answers import MAX_OUTPUT_BYTES
-from latchflow.runtime.invoker import Failure, Success, invoke
+from latchflow.runtime.invoking.answers import MAX_OUTPUT_BYTES
+from latchflow.runtime.invoking.invoker import Failure, Success, invoke
 from latchflow.sdk import (
     ActionCall,
     ActionResult,

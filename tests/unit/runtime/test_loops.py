@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from latchflow.runtime.loops import PluginClosedError, PluginLoop, Waiter
+from latchflow.runtime.isolation.loops import PluginClosedError, PluginLoop, Waiter
 
 _VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 

@@ -5,7 +5,7 @@ import pytest
 import structlog
 
 from latchflow.masking import Masker
-from latchflow.runtime.plugin_log import plugin_logger
+from latchflow.runtime.invoking.plugin_log import plugin_logger
 
 SECRET = "hunter2-hunter2"
 

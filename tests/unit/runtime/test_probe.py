@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from latchflow.runtime.contract import ContractError
-from latchflow.runtime.discovery import read_source
-from latchflow.runtime.probe import check
+from latchflow.runtime.loader.discovery import read_source
+from latchflow.runtime.loader.probe import check
 from tests.unit.runtime.plugin_folders import GOOD, write_plugin
 
 

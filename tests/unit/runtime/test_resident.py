@@ -8,8 +8,14 @@ from uuid import uuid4
 
 import pytest
 
-from latchflow.runtime.registry import LoadedResident, Registry
-from latchflow.runtime.resident import EmissionError, ResidentDefinition, ResidentError, ResidentHost, checked_emission
+from latchflow.runtime.invoking.resident import (
+    EmissionError,
+    ResidentDefinition,
+    ResidentError,
+    ResidentHost,
+    checked_emission,
+)
+from latchflow.runtime.lifecycle.registry import LoadedResident, Registry
 from latchflow.sdk import Accepted, Emission, Plugin, ResidentSetup, ResidentTrigger
 from tests.support.registries import NAME, registry_of
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
-from latchflow.runtime.invoker import Success
+from latchflow.runtime.invoking.invoker import Success
 from latchflow.sdk import (
     ActionCall,
     ActionResult,

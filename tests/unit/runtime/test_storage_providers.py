@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from latchflow.runtime.loops import PluginLoop
-from latchflow.runtime.storage_providers import RunningStorage, StorageProviders
+from latchflow.runtime.isolation.loops import PluginLoop
+from latchflow.runtime.providers.storage_providers import RunningStorage, StorageProviders
 from latchflow.sdk import ServiceError, StorageUpload
 from latchflow.services.upload import Measured, ObjectTooLargeError
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from latchflow.runtime.answers import MAX_STATE_BYTES
-from latchflow.runtime.invoker import Result, Resumption, Success, Waiting, invoke
+from latchflow.runtime.invoking.answers import MAX_STATE_BYTES
+from latchflow.runtime.invoking.invoker import Result, Resumption, Success, Waiting, invoke
 from latchflow.sdk import ActionCall, Pending, Plugin
 from tests.support.registries import NAME, registry_of
 from tests.unit.runtime.invoking import call_of, failed

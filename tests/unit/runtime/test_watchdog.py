@@ -7,7 +7,7 @@ import time
 
 _PROGRAM = """
 import asyncio, re, sys, time
-from latchflow.runtime.watchdog import guarded
+from latchflow.runtime.isolation.watchdog import guarded
 
 async def main(what):
     async with guarded(blocked_seconds=1.0, starved_seconds=3.0):

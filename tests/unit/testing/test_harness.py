@@ -6,7 +6,7 @@ import pytest
 
 from latchflow.errors import InvalidInputError
 from latchflow.runtime.contract import ContractError
-from latchflow.runtime.inbound import InboundError
+from latchflow.runtime.invoking.inbound import InboundError
 from latchflow.sdk import Emit, HttpResponse, Reject, Schedule
 from latchflow.testing import Harness, ScriptedHttp, plugin_under_test
 

@@ -1,0 +1,1 @@
+"""Calling what a plugin registered, and reading what it answers."""

@@ -1,0 +1,269 @@
+"""Hosting one resident trigger: it is made, started, reconfigured, replaced and put away on its plugin's loop."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from latchflow.config_schemas import secret_strings
+from latchflow.masking import Masker, readable, readable_json
+from latchflow.runtime.invoking.configs import ConfigError, config_of, secrets_of
+from latchflow.runtime.invoking.plugin_log import plugin_logger
+from latchflow.runtime.isolation.loops import is_being_cancelled
+from latchflow.runtime.lifecycle.registry import LoadedResident
+from latchflow.sdk import Accepted, Emission, ResidentSetup, ResidentTrigger
+
+START_SECONDS = 30.0
+STOP_SECONDS = 3.0
+"""Below the time after which another host may take over."""
+
+MAX_CONTEXT_BYTES = 512 * 1024
+
+OnEmit = Callable[[Emission], Awaitable[Accepted]]
+
+log = structlog.get_logger(__name__)
+
+
+class ResidentError(Exception):
+    """The trigger did not start, or could not be reconfigured; the message is for the operator, masked."""
+
+
+class EmissionError(ValueError):
+    """What a trigger emits cannot be an event; raised to the trigger itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidentDefinition:
+    """What one instance listens for.
+
+    Attributes:
+        config: The definition's whole config, opened, as the loaded version takes it.
+        cursor: What the last emission stored.
+    """
+
+    trigger_id: UUID
+    config: Mapping[str, Any]
+    cursor: Any = None
+
+
+class ResidentHost:
+    """Hosts one instance. Call its methods one at a time, on the host's loop.
+
+    Args:
+        on_emit: Called on the host's loop with each emission that was checked; what it returns or raises goes to the
+            trigger.
+        start_seconds: What ``start`` and ``on_config_change`` get.
+        stop_seconds: What ``stop`` gets, and ``dispose``.
+    """
+
+    def __init__(
+        self, on_emit: OnEmit, *, start_seconds: float = START_SECONDS, stop_seconds: float = STOP_SECONDS
+    ) -> None:
+        self._on_emit = on_emit
+        self._start_seconds = start_seconds
+        self._stop_seconds = stop_seconds
+        self._loop = asyncio.get_running_loop()
+        self._running: _Running | None = None
+
+    async def start(self, resident: LoadedResident, definition: ResidentDefinition) -> None:
+        """Make an instance and start it.
+
+        Raises:
+            ResidentError: It did not start within its time; nothing of it is left running.
+        """
+        if self._running is not None:
+            raise RuntimeError("this host has an instance already; reconfigure it, or stop it first")
+        # Until its end the version it comes from is not put away.
+        resident.plugin.uses.__enter__()
+        running = _Running(resident=resident, masker=Masker(secret_strings(resident.schema, definition.config)))
+        try:
+            setup = self._setup(running, definition)
+            running.instance = await self._call(running, _made, resident.capability.trigger, setup)
+            running.accepts = True
+            await self._call(running, running.instance.start)
+        except BaseException:
+            await self._put_away(running)
+            raise
+        self._running = running
+
+    async def reconfigure(self, definition: ResidentDefinition) -> None:
+        """Give the instance a changed definition: ``on_config_change`` where the class has it, else a new instance.
+
+        Raises:
+            ResidentError: It failed; the instance is stopped.
+        """
+        running = self._required()
+        change = getattr(running.instance, "on_config_change", None)
+        if change is None:
+            await self.stop()
+            await self.start(running.resident, definition)
+            return
+        try:
+            running.masker = Masker(secret_strings(running.resident.schema, definition.config))
+            setup = self._setup(running, definition)
+            await self._call(running, change, setup)
+            running.instance.setup = setup
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def swap(self, resident: LoadedResident, definition: ResidentDefinition) -> None:
+        """Go on with another version of the plugin: the old instance stops before the new one starts.
+
+        Raises:
+            ResidentError: The new one did not start; neither runs.
+        """
+        await self.stop()
+        await self.start(resident, definition)
+
+    async def stop(self) -> None:
+        """Stop the instance and dispose of it; what fails or takes too long is logged. Safe to repeat."""
+        running, self._running = self._running, None
+        if running is not None:
+            await self._put_away(running)
+
+    def _required(self) -> "_Running":
+        if self._running is None:
+            raise RuntimeError("this host has no instance; start one first")
+        return self._running
+
+    def _setup(self, running: "_Running", definition: ResidentDefinition) -> ResidentSetup[Any]:
+        resident = running.resident
+        try:
+            config = config_of(resident, definition.config)
+        except ConfigError as error:
+            raise ResidentError(str(error)) from None
+
+        async def emit(emission: Emission) -> Accepted:
+            return await self._emit(running, emission)
+
+        return ResidentSetup(
+            config=config,
+            secrets=MappingProxyType(secrets_of(resident, definition.config)),
+            trigger_id=definition.trigger_id,
+            cursor=definition.cursor,
+            logger=plugin_logger(running.masker, plugin=resident.plugin.name, trigger_id=str(definition.trigger_id)),
+            emit=emit,
+        )
+
+    async def _emit(self, running: "_Running", emission: Emission) -> Accepted:
+        """On the plugin's loop."""
+        checked = checked_emission(emission)
+        if not running.accepts:
+            raise EmissionError("The trigger was stopped; it emits nothing any more.")
+        future = asyncio.run_coroutine_threadsafe(_awaited(self._on_emit(checked)), self._loop)
+        return await asyncio.wrap_future(future)
+
+    async def _put_away(self, running: "_Running") -> None:
+        try:
+            if running.instance is not None:
+                await self._try(running, "stop", running.instance.stop)
+                running.accepts = False
+                dispose = getattr(running.instance, "dispose", None)
+                if dispose is not None:
+                    await self._try(running, "dispose", dispose)
+        finally:
+            running.accepts = False
+            running.resident.plugin.uses.__exit__(None, None, None)
+
+    async def _try(self, running: "_Running", what: str, method: Callable[[], Any]) -> None:
+        try:
+            await self._call(running, method, seconds=self._stop_seconds)
+        except ResidentError as error:
+            resident = running.resident
+            log.warning(
+                "a trigger failed to end",
+                at=what,
+                plugin=resident.plugin.name,
+                key=resident.key,
+                reason=str(error),
+            )
+
+    async def _call(
+        self, running: "_Running", function: Callable[..., Any], *arguments: Any, seconds: float | None = None
+    ) -> Any:
+        seconds = self._start_seconds if seconds is None else seconds
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await running.resident.plugin.loop.call(function, *arguments)
+        except BaseException as error:  # a plugin may raise anything; the host must live on
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
+            name = getattr(function, "__name__", "the call")
+            reason = f"took over {seconds:g} s" if limit.expired() else f"raised {_text(error)}"
+            raise ResidentError(readable(running.masker.text(f"{name} {reason}"))) from None
+
+
+@dataclass(kw_only=True)
+class _Running:
+    """The instance; while it `accepts`, what it emits is handed on."""
+
+    resident: LoadedResident
+    masker: Masker
+    instance: Any = None
+    accepts: bool = False
+
+
+def checked_emission(emission: Emission) -> Emission:
+    """The emission as plain JSON data.
+
+    Raises:
+        EmissionError: The first fault; the trigger's author must mend it.
+    """
+    if not isinstance(emission, Emission):
+        raise EmissionError(f"emit takes an Emission, not {type(emission).__name__}.")
+    for name in ("context", "metadata"):
+        if not isinstance(getattr(emission, name), Mapping):
+            raise EmissionError(f"The {name} is {type(getattr(emission, name)).__name__}; emit a mapping.")
+    if emission.key is not None and not (isinstance(emission.key, str) and emission.key):
+        raise EmissionError("The key is no text; emit some text, or none.")
+    if emission.key is not None and readable(emission.key) != emission.key:
+        raise EmissionError("The key holds a character that cannot be stored (NUL or a lone surrogate).")
+    when = emission.scheduled_for
+    if when is not None and not (isinstance(when, datetime) and when.tzinfo is not None):
+        raise EmissionError("scheduled_for is no time with a zone; emit UTC.")
+    context, metadata, cursor = (
+        _plain(name, value)
+        for name, value in (
+            ("context", dict(emission.context)),
+            ("metadata", dict(emission.metadata)),
+            ("cursor", emission.cursor),
+        )
+    )
+    size = len(json.dumps(context, separators=(",", ":"), ensure_ascii=False).encode())
+    if size > MAX_CONTEXT_BYTES:
+        raise EmissionError(f"The context has {size} bytes; at most {MAX_CONTEXT_BYTES} are taken.")
+    if readable_json(metadata) != metadata:
+        raise EmissionError("The metadata holds a character that cannot be stored (NUL or a lone surrogate).")
+    return replace(emission, context=context, metadata=metadata, cursor=cursor)
+
+
+def _plain(name: str, value: Any) -> Any:
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EmissionError(f"The {name} cannot be written as JSON: {readable(str(error))}. Emit plain data.") from None
+
+
+async def _made(trigger: type[ResidentTrigger[Any]], setup: ResidentSetup[Any]) -> ResidentTrigger[Any]:
+    return trigger(setup)
+
+
+async def _awaited(answer: Awaitable[Accepted]) -> Accepted:
+    return await answer
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # __str__ is the plugin's code too
+        return type(error).__name__

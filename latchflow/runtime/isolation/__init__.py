@@ -1,0 +1,1 @@
+"""Where plugin code runs, and what is done about code that blocks, stalls or stays."""

@@ -1,0 +1,129 @@
+"""One event loop in a thread of its own, and the calls that wait for it."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Any
+
+from latchflow.runtime.isolation.threads import UNCARRIED
+
+
+class LoopCall:
+    """One piece of work on a loop.
+
+    Attributes:
+        outcome: What it returned or raised. Cancelling it cancels the work; it can be settled from outside, too, when
+            the loop does not come back.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Awaitable[Any]]) -> None:
+        self.outcome: Future[Any] = Future()
+        self._loop = loop
+        self._work = work
+        self._task: asyncio.Task[Any] | None = None
+
+    def start(self) -> None:
+        """Begin; runs on the loop."""
+        if self.outcome.done():
+            return
+        self._task = self._loop.create_task(_awaited(self._work))
+        self._task.add_done_callback(self._take_outcome)
+        self.outcome.add_done_callback(self._on_outcome)
+
+    def _take_outcome(self, task: asyncio.Task[Any]) -> None:
+        with suppress(InvalidStateError):  # it was settled from outside
+            if task.cancelled():
+                self.outcome.cancel()
+            elif (error := task.exception()) is not None:
+                self.outcome.set_exception(error)
+            else:
+                self.outcome.set_result(task.result())
+
+    def _on_outcome(self, _: Future[Any]) -> None:
+        if self._task is not None and not self._task.done():
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._task.cancel)
+
+
+class LoopThread:
+    """The thread. It runs until it is told to stop, and then cancels what is left on its loop."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=_run, args=(self.loop,), name=name, daemon=True)
+        self._lock = threading.Lock()
+        self._calls: set[Future[Any]] = set()
+        self.thread.start()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether anybody waits for a call."""
+        return bool(self._calls)
+
+    def submit(self, work: Callable[[], Awaitable[Any]]) -> Future[Any]:
+        """Run something on the loop, in a copy of the caller's context.
+
+        Returns:
+            Its outcome.
+
+        Raises:
+            RuntimeError: The loop is closed.
+        """
+        call = LoopCall(self.loop, work)
+        with self._lock:
+            self._calls.add(call.outcome)
+        call.outcome.add_done_callback(self._forget)
+        try:
+            self.loop.call_soon_threadsafe(call.start)
+        except RuntimeError:
+            call.outcome.cancel()
+            raise
+        return call.outcome
+
+    def fail(self, error: Exception) -> None:
+        """Whoever waits for a call gets this error."""
+        with self._lock:
+            waiting = list(self._calls)
+        for outcome in waiting:
+            with suppress(InvalidStateError):
+                outcome.set_exception(error)
+
+    def stop(self) -> None:
+        """Let the loop end, at once or when what blocks it comes back."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _forget(self, outcome: Future[Any]) -> None:
+        with self._lock:
+            self._calls.discard(outcome)
+
+
+async def _awaited(work: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await work()
+    except UNCARRIED as error:
+        raise RuntimeError(f"the function raised {type(error).__name__}") from error
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        _run_until_stopped(loop)
+    finally:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            continue  # asyncio lets these two of a task end the loop; the plugin's other calls need it.
+        return

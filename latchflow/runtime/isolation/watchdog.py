@@ -1,0 +1,64 @@
+"""Ending a process whose own event loop is blocked: as long as it lives, Temporal hands it the retries, too."""
+
+import asyncio
+import faulthandler
+import os
+import sys
+import threading
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from latchflow.runtime.isolation.culprits import place_of
+from latchflow.runtime.isolation.watching import WATCHER, Pulse
+
+EXIT_STATUS = 70
+"""Of ``sysexits.h``: a fault of the program itself."""
+
+BLOCKED_SECONDS = 10.0
+
+_STARVED_SECONDS = 30.0
+_SIGN_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def guarded(
+    *, blocked_seconds: float = BLOCKED_SECONDS, starved_seconds: float = _STARVED_SECONDS
+) -> AsyncIterator[None]:
+    """While the block runs, end the process when this loop does not turn.
+
+    After `blocked_seconds` the stack is logged and the process exits with status 70. Code that holds the interpreter's
+    lock keeps every Python thread from seeing that, so a thread of C ends the process after `starved_seconds` with
+    status 1, and the stacks of all threads on stderr.
+    """
+    thread_id = threading.get_ident()
+    pulse = Pulse(asyncio.get_running_loop(), blocked_seconds, lambda: _end(thread_id, blocked_seconds))
+    WATCHER.watch(pulse)
+    signs = asyncio.create_task(_give_signs(starved_seconds))
+    try:
+        yield
+    finally:
+        signs.cancel()
+        faulthandler.cancel_dump_traceback_later()
+        WATCHER.let_go(pulse)
+
+
+async def _give_signs(starved_seconds: float) -> None:
+    while True:
+        faulthandler.dump_traceback_later(starved_seconds, exit=True, file=sys.__stderr__ or sys.stderr)
+        await asyncio.sleep(min(_SIGN_SECONDS, starved_seconds / 3))
+
+
+def _end(thread_id: int, blocked_seconds: float) -> None:
+    try:
+        frame = sys._current_frames().get(thread_id)
+        stack = "".join(traceback.format_stack(frame)) if frame else ""
+        place = place_of(thread_id)
+        log.critical("the process's own loop is blocked; it ends", seconds=blocked_seconds, place=place, stack=stack)
+        sys.stderr.flush()
+    finally:
+        os._exit(EXIT_STATUS)

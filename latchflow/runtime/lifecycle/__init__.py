@@ -1,0 +1,1 @@
+"""Which version of which plugin a process runs: enabled, replaced, put away, reported."""

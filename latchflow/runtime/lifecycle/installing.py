@@ -1,0 +1,197 @@
+"""From folders to the catalog: find plugins, check the new ones beside everything else, record the verdicts."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from latchflow.errors import UnavailableError
+from latchflow.masking import readable
+from latchflow.runtime.contract import Contract, ContractError
+from latchflow.runtime.lifecycle.verdicts import Sighting, entry_after
+from latchflow.runtime.loader.copies import Copies
+from latchflow.runtime.loader.discovery import PluginSource, discover, plugin_roots
+from latchflow.runtime.loader.probe import Checks, check
+from latchflow.runtime.tasks import end_task
+from latchflow.store import plugin_catalog
+from latchflow.store.database import Connection, Database
+from latchflow.store.plugin_catalog import CatalogCapability, CatalogPlugin, CatalogProvider
+
+_PRODUCT_PREFIX = "@latchflow/"
+_SECOND_LOOK_SECONDS = 2.0
+"""How long a start waits for plugins that failed before; their verdict comes later if they take longer."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginFolders:
+    """Where this process finds plugins.
+
+    Attributes:
+        home: The application root; the plugins of the product in its ``plugins/`` enable themselves.
+        plugins_path: More folders (``PLUGINS_PATH``).
+        enables_all: Every plugin found enables itself, with the scopes it declares.
+        copies: Where code is copied before it is imported.
+    """
+
+    home: Path
+    plugins_path: str
+    enables_all: bool
+    copies: Copies
+
+    @property
+    def roots(self) -> list[Path]:
+        """The folders that hold plugins' folders."""
+        return plugin_roots(self.home, self.plugins_path)
+
+    def trusts(self, source: PluginSource) -> bool:
+        """Whether a plugin enables itself."""
+        is_built_in = source.name.startswith(_PRODUCT_PREFIX) and source.folder.parent == self.home / "plugins"
+        return self.enables_all or is_built_in
+
+
+class Installer:
+    """Keeps the catalog up to date with the folders of this process.
+
+    Safe in several processes at once. Plugin code is only imported in throwaway processes, and no transaction is open
+    meanwhile; a plugin that fails is recorded with the reason and harms no other.
+    """
+
+    def __init__(self, database: Database, folders: PluginFolders) -> None:
+        self.folders = folders
+        self._database = database
+        self._late: set[asyncio.Task[None]] = set()
+        self._sources: list[PluginSource] = []
+
+    async def install(self) -> None:
+        """At the start of a process: what the folders hold becomes what shall run.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        sightings = await self._look()
+        wanted = [sighting for sighting in sightings if sighting.needs_check]
+        checks = Checks([sighting.source for sighting in wanted], copies=self.folders.copies)
+        await checks.__aenter__()
+        try:
+            first = [index for index, sighting in enumerate(wanted) if not sighting.has_failed_before]
+            await checks.wait_for(first)
+            await checks.wait_for(range(len(wanted)), within_seconds=_SECOND_LOOK_SECONDS)
+            late = {wanted[index].source.name for index in range(len(wanted)) if not checks.is_decided(index)}
+            verdicts = {
+                wanted[index].source.name: await checks.verdict(index)
+                for index in range(len(wanted))
+                if checks.is_decided(index)
+            }
+            settled = [sighting for sighting in sightings if sighting.source.name not in late]
+            await self._record(settled, verdicts, keeps_running=False, names={s.source.name for s in sightings})
+        except BaseException:
+            await checks.__aexit__()
+            raise
+        task = asyncio.create_task(self._settle_late(checks, wanted, late))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def refresh(self, *, only: str | None = None) -> None:
+        """While processes run: record what changed in the folders, and let a changed plugin that is good take over.
+
+        A bad version leaves the enabled one in force and says why.
+
+        Args:
+            only: Look at this plugin alone, even where nothing changed or the same code has failed before.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        sightings = await self._look()
+        names = {sighting.source.name for sighting in sightings}
+        if only is not None:
+            sightings = [sighting for sighting in sightings if sighting.source.name == only]
+        wanted = [s for s in sightings if s.needs_check and (only is not None or not s.has_failed_before)]
+        async with Checks([sighting.source for sighting in wanted], copies=self.folders.copies) as checks:
+            verdicts = {sighting.source.name: await checks.verdict(index) for index, sighting in enumerate(wanted)}
+        settled = [s for s in sightings if s in wanted or not s.needs_check]
+        await self._record(settled, verdicts, keeps_running=True, names=names, only=only)
+
+    async def find(self, name: str, code_hash: str | None = None) -> PluginSource | None:
+        """A plugin's folder, read anew; with a hash only if it holds exactly that code."""
+        self._sources = await asyncio.to_thread(discover, self.folders.roots)
+        return self.known_source(name, code_hash)
+
+    def known_source(self, name: str, code_hash: str | None = None) -> PluginSource | None:
+        """As `find`, but as of the last look."""
+        for source in self._sources:
+            if source.name == name and code_hash in (None, source.code_hash):
+                return source
+        return None
+
+    async def check(self, source: PluginSource) -> Contract:
+        """Import a plugin in a throwaway process. Raises ContractError."""
+        return await check(source, copies=self.folders.copies)
+
+    async def close(self) -> None:
+        """Give up checks in progress."""
+        for task in list(self._late):
+            await end_task(task)
+
+    async def _look(self) -> list[Sighting]:
+        self._sources = await asyncio.to_thread(discover, self.folders.roots)
+        async with self._database.connection() as connection:
+            known = await plugin_catalog.load(connection)
+        return [
+            Sighting(source=source, known=known.get(source.name), is_trusted=self.folders.trusts(source))
+            for source in self._sources
+        ]
+
+    async def _settle_late(self, checks: Checks, wanted: Sequence[Sighting], late: set[str]) -> None:
+        try:
+            for index, sighting in enumerate(wanted):
+                if sighting.source.name in late:
+                    verdict = {sighting.source.name: await checks.verdict(index)}
+                    with suppress(UnavailableError):
+                        await self._record([sighting], verdict, keeps_running=False)
+        finally:
+            await checks.__aexit__()
+
+    async def _record(
+        self,
+        sightings: Sequence[Sighting],
+        verdicts: Mapping[str, Contract | ContractError],
+        *,
+        keeps_running: bool,
+        names: set[str] | None = None,
+        only: str | None = None,
+    ) -> None:
+        """Write the verdicts; `names` are all that were found, so that the others are known to be missing."""
+        async with self._database.transaction() as connection:
+            await plugin_catalog.lock(connection)
+            known = await plugin_catalog.load(connection)
+            if names is not None:
+                missing = known.keys() - names if only is None else {only} - names
+                await plugin_catalog.fail_missing(connection, missing, even_if_running=keeps_running)
+            for sighting in sightings:
+                # Others may have changed the plugin while it was checked.
+                now = replace(sighting, known=known.get(sighting.source.name))
+                verdict = verdicts.get(now.source.name)
+                if verdict is None and now.needs_check:
+                    continue  # enabled meanwhile, by somebody who has its verdict
+                fault = str(verdict) if isinstance(verdict, ContractError) else None
+                entry = entry_after(now, None if now.is_checked else fault, keeps_running=keeps_running)
+                contract = verdict if isinstance(verdict, Contract) and now.needs_check else None
+                await save_entry(connection, entry, contract)
+
+
+async def save_entry(connection: Connection, entry: CatalogPlugin, contract: Contract | None) -> None:
+    """Record a plugin with what its checked version brings, inside a transaction."""
+    await plugin_catalog.save(connection, entry)
+    if entry.error:
+        log.error("plugin failed", plugin=entry.name, status=entry.status, error=readable(entry.error))
+    if contract is not None:
+        capabilities = [CatalogCapability(**capability.model_dump()) for capability in contract.capabilities]
+        await plugin_catalog.save_capabilities(connection, entry.name, capabilities)
+        providers = [CatalogProvider(**provider.model_dump()) for provider in contract.providers]
+        await plugin_catalog.save_providers(connection, entry.name, providers)
