@@ -131,9 +131,13 @@ class Follower:
         self._tried[name] = plugin
         try:
             part = await _in_thread(partial(Registry.load, source, granted, self._installer.folders.copies))
+            await self._compare(plugin, part)
         except CopyError as error:
             del self._tried[name]  # its folder changed just now, and may come to hold the checked code
             self._fail(plugin, str(error))
+        except UnavailableError:
+            del self._tried[name]
+            raise
         except (LoadError, ContractError) as error:
             self._fail(plugin, str(error))
         except TimeoutError:
@@ -143,6 +147,17 @@ class Follower:
             log.info("plugin loaded", plugin=name, version=plugin.version, code_hash=plugin.code_hash[:16])
             self._live.put(part)
             await asyncio.to_thread(self._installer.folders.copies.remove_unused)
+
+    async def _compare(self, plugin: CatalogPlugin, part: Registry) -> None:
+        """A plugin may bring something else here than in its check. Raises LoadError."""
+        async with self._database.connection() as connection:
+            checked = await plugin_catalog.brought(connection, plugin.name, plugin.code_hash)
+        if checked is not None and checked != part.capability_names:
+            differing = ", ".join(sorted(checked ^ part.capability_names))
+            raise LoadError(
+                f"{plugin.name} brings other capabilities in this process than in its check: {differing}. What it "
+                "brings may not depend on where it is imported."
+            )
 
     def _grant(self, name: str, granted: frozenset[str]) -> None:
         loaded = self._live.snapshot.plugins[name]
