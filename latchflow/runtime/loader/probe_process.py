@@ -1,8 +1,8 @@
 """The process that checks plugins: it forks a child for each, and never imports any of their code itself.
 
 Run as ``python -m latchflow.runtime.loader.probe_process DESCRIPTOR`` with what to check as JSON on its standard input.
-For each plugin it writes one line of JSON to the descriptor as soon as its verdict is there. A verdict is what the child
-wrote, never its exit status, which a plugin that calls ``sys.exit`` could choose.
+For each plugin it writes one line of JSON to the descriptor as soon as its verdict is there. A verdict is what the
+child wrote, never its exit status, which a plugin that calls ``sys.exit`` could choose.
 """
 
 import json
