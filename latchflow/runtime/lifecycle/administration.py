@@ -75,18 +75,21 @@ class PluginAdministration:
 
         Raises:
             NotFoundError: There is none with this id.
-            ConflictError: Its code has changed, and takes over only with a restart.
+            ConflictError: The API does not find its folder, or its code has changed, and takes over only with a
+                restart.
             UnavailableError: The database is away.
         """
         known = await self._known(identifier)
         source = await self._plugins.installer.find(known.name)
-        is_newer = source is not None and source.error is None and source.code_hash != known.code_hash
+        if source is None:
+            raise ConflictError(f"The API finds no folder of the plugin {known.name!r}. Put it back first.")
+        is_newer = source.error is None and source.code_hash != known.code_hash
         if is_newer and known.status == "ENABLED" and not self._is_reloading:
             raise ConflictError(
                 f"The code of {known.name!r} has changed. A new version comes into force with a restart of API and "
                 "workers, or at once with PLUGIN_HOT_RELOAD=true."
             )
-        await self._plugins.installer.refresh(only=known.name)
+        await self._plugins.installer.refresh(only=known.name, even_if_running=self._is_reloading)
         async with self._database.transaction() as connection:
             now = await plugin_catalog.get(connection, known.name) or known
             await _audit(connection, known, now, actor, operation="reload")

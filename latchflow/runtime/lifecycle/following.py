@@ -62,6 +62,7 @@ class Follower:
         self._only = only
         self._one_at_a_time = asyncio.Lock()
         self._tried: dict[str, CatalogPlugin] = {}
+        self._revived: dict[str, CatalogPlugin] = {}
         self._missed: dict[str, CatalogPlugin] = {}
         self._searched_at = float("-inf")
 
@@ -77,6 +78,11 @@ class Follower:
                 if self._only is not None:
                     wanted = {self._only, *await plugin_catalog.names_with_providers(connection)}
                     catalog = {name: plugin for name, plugin in catalog.items() if name in wanted}
+            for plugin in [plugin for plugin in catalog.values() if self._is_here_after_all(plugin)]:
+                self._revived[plugin.name] = plugin
+                await self._installer.refresh(only=plugin.name)
+                async with self._database.connection() as connection:
+                    catalog[plugin.name] = await plugin_catalog.get(connection, plugin.name) or plugin
             for name in self._live.snapshot.plugins.keys() | self._live.failures.keys():
                 if name not in catalog or self._is_over(catalog[name]):
                     log.info("plugin taken out", plugin=name)
@@ -105,6 +111,12 @@ class Follower:
                 continue
             except Exception:
                 log.exception("following the catalog of plugins failed; it goes on")
+
+    def _is_here_after_all(self, plugin: CatalogPlugin) -> bool:
+        """Whether a process without its folder took it for gone, which this one has, before this one was listed."""
+        source = self._installer.known_source(plugin.name)
+        is_missing = plugin.status == "FAILED" and plugin.is_wanted and not plugin.code_hash
+        return is_missing and source is not None and source.error is None and self._revived.get(plugin.name) != plugin
 
     def _is_over(self, plugin: CatalogPlugin) -> bool:
         # A version that another process failed to start with does not end one that works here; but under hot reload

@@ -48,7 +48,7 @@ async def _watch(installer: Installer, stop: asyncio.Event) -> None:
     log.info("watching the folders of plugins", folders=[str(root) for root in roots])
     async for _ in watched:
         try:
-            await installer.refresh()
+            await installer.refresh(even_if_running=True)
         except LatchflowError as error:
             log.warning("a change of plugins could not be recorded", reason=error.message)
         except Exception:

@@ -13,7 +13,7 @@ from latchflow.masking import readable
 from latchflow.runtime.contract import Contract, ContractError
 from latchflow.runtime.lifecycle.verdicts import Sighting, entry_after
 from latchflow.runtime.loader.copies import Copies
-from latchflow.runtime.loader.discovery import PluginSource, discover, plugin_roots
+from latchflow.runtime.loader.discovery import PluginSource, discover, plugin_roots, read_source
 from latchflow.runtime.loader.probe import Checks, check
 from latchflow.runtime.tasks import end_task
 from latchflow.store import plugin_catalog
@@ -96,13 +96,14 @@ class Installer:
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
-    async def refresh(self, *, only: str | None = None) -> None:
+    async def refresh(self, *, only: str | None = None, even_if_running: bool = False) -> None:
         """While processes run: record what changed in the folders, and let a changed plugin that is good take over.
 
         A bad version leaves the enabled one in force and says why.
 
         Args:
             only: Look at this plugin alone, even where nothing changed or the same code has failed before.
+            even_if_running: There is one machine only: what has gone from its folders fails, wherever it runs.
 
         Raises:
             UnavailableError: The database is away.
@@ -115,7 +116,9 @@ class Installer:
         async with Checks([sighting.source for sighting in wanted], copies=self.folders.copies) as checks:
             verdicts = {sighting.source.name: await checks.verdict(index) for index, sighting in enumerate(wanted)}
         settled = [s for s in sightings if s in wanted or not s.needs_check]
-        await self._record(settled, verdicts, keeps_running=True, names=names, only=only)
+        await self._record(
+            settled, verdicts, keeps_running=True, names=names, only=only, even_if_running=even_if_running
+        )
 
     async def find(self, name: str, code_hash: str | None = None) -> PluginSource | None:
         """A plugin's folder, read anew; with a hash only if it holds exactly that code."""
@@ -165,6 +168,7 @@ class Installer:
         keeps_running: bool,
         names: set[str] | None = None,
         only: str | None = None,
+        even_if_running: bool = False,
     ) -> None:
         """Write the verdicts; `names` are all that were found, so that the others are known to be missing."""
         async with self._database.transaction() as connection:
@@ -172,7 +176,7 @@ class Installer:
             known = await plugin_catalog.load(connection)
             if names is not None:
                 missing = known.keys() - names if only is None else {only} - names
-                await plugin_catalog.fail_missing(connection, missing, even_if_running=keeps_running)
+                await plugin_catalog.fail_missing(connection, missing, even_if_running=even_if_running)
             for sighting in sightings:
                 # Others may have changed the plugin while it was checked.
                 now = replace(sighting, known=known.get(sighting.source.name))
@@ -180,9 +184,24 @@ class Installer:
                 if verdict is None and now.needs_check:
                     continue  # enabled meanwhile, by somebody who has its verdict
                 fault = str(verdict) if isinstance(verdict, ContractError) else None
+                if await _is_outdated(sighting, now, verdict):
+                    continue  # whoever changed the folder, or the row, has a newer verdict
                 entry = entry_after(now, None if now.is_checked else fault, keeps_running=keeps_running)
                 contract = verdict if isinstance(verdict, Contract) and now.needs_check else None
                 await save_entry(connection, entry, contract)
+
+
+async def _is_outdated(looked_at: Sighting, now: Sighting, verdict: Contract | ContractError | None) -> bool:
+    source = now.source
+    if verdict is not None and (await asyncio.to_thread(read_source, source.folder)).code_hash != source.code_hash:
+        return True
+    is_bad = source.error is not None or isinstance(verdict, ContractError)
+    before, after = looked_at.known, now.known
+    return (
+        is_bad
+        and after is not None
+        and (before is None or (before.status, before.code_hash) != (after.status, after.code_hash))
+    )
 
 
 async def save_entry(connection: Connection, entry: CatalogPlugin, contract: Contract | None) -> None:
