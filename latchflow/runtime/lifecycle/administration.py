@@ -53,7 +53,7 @@ class PluginAdministration:
             if source is None:
                 raise ConflictError(f"The API finds no folder of the plugin {known.name!r}. Put it back first.")
             _check_scopes(source.scopes, granted_scopes)
-            contract = await self._checked(source)
+            contract = await self._checked(source, actor)
         else:
             _check_scopes(known.scopes, granted_scopes)
         async with self._database.transaction() as connection:
@@ -103,8 +103,8 @@ class PluginAdministration:
                 return plugin
         raise NotFoundError(f"There is no plugin {identifier}.")
 
-    async def _checked(self, source: PluginSource) -> Contract:
-        """The contract; a plugin that breaks it is recorded as FAILED."""
+    async def _checked(self, source: PluginSource, actor: str) -> Contract:
+        """The contract; a plugin that breaks it is recorded as FAILED, or stays DISABLED with the error beside it."""
         try:
             if source.error:
                 raise ContractError(source.error)
@@ -114,8 +114,11 @@ class PluginAdministration:
                 await plugin_catalog.lock(connection)
                 known = await plugin_catalog.get(connection, source.name)
                 if known is not None and known.status != "ENABLED":
-                    failed = replace(known, status="FAILED", error=str(error), code_hash=source.code_hash)
+                    failed = replace(known, error=str(error))
+                    if known.status != "DISABLED":
+                        failed = replace(failed, status="FAILED", code_hash=source.code_hash)
                     await save_entry(connection, failed, None)
+                    await _audit(connection, known, failed, actor)
             raise ConflictError(f"The plugin {source.name!r} cannot be enabled: {error}") from None
 
 
@@ -151,7 +154,7 @@ async def _audit(
 ) -> None:
     fields = [
         name
-        for name in ("status", "granted_scopes", "version", "code_hash")
+        for name in ("status", "granted_scopes", "version", "code_hash", "error")
         if getattr(before, name) != getattr(after, name)
     ]
     if fields or operation != "update":
