@@ -1,6 +1,5 @@
 """Importing one plugin's package from the copy of its code, under a module name of its own, and putting it away."""
 
-import gc
 import importlib.util
 import linecache
 import sys
@@ -94,9 +93,9 @@ def unload_package(code_hash: str) -> None:
     name = module_name(code_hash)
     for loaded in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
         del sys.modules[loaded]
-    _originals.pop(name, None)
-    linecache.checkcache()
-    gc.collect()
+    _, folder = _originals.pop(name, (None, None))
+    for shown in [key for key in list(linecache.cache) if folder is not None and key.startswith(f"{folder}/")]:
+        linecache.cache.pop(shown, None)
 
 
 def module_name(code_hash: str) -> str:
