@@ -130,6 +130,7 @@ def _enabled(known: CatalogPlugin, source: PluginSource) -> CatalogPlugin:
         status="ENABLED",
         error=None,
         scopes=source.scopes,
+        granted_scopes=[scope for scope in known.granted_scopes if scope in source.scopes],
         code_hash=source.code_hash,
         is_wanted=True,
     )

@@ -11,13 +11,16 @@ from latchflow.runtime.lifecycle import live as module
 from latchflow.runtime.lifecycle.live import LiveRegistry
 from latchflow.runtime.lifecycle.registry import LoadedPlugin, Registry
 from latchflow.runtime.loader.copies import Copy
-from latchflow.sdk import Plugin
+from latchflow.sdk import ActionCall, Plugin
 from tests.support.registries import registry_of
 
 
 def part(name: str, disposed: list[str], gate: asyncio.Event | None = None) -> tuple[Registry, LoadedPlugin]:
     """A plugin that notes its disposal, and waits for the gate in it."""
     bound = Plugin()
+
+    @bound.action("noop", display_name="Noop", config_schema={"type": "object"})
+    async def noop(_: ActionCall) -> None: ...
 
     @bound.on_dispose
     async def clean_up() -> None:
