@@ -282,20 +282,32 @@ class ActionActivities:
         return Resumption(state=pending["state"])
 
     async def _report(self, attempt: _Attempt, result: Result) -> Outcome:
+        try:
+            ending, tell = self._ending(attempt, result)
+        except Exception as error:
+            # Without an ending the plugin would be called again and again.
+            log.exception("an ending could not be made", invocation_id=str(attempt.row.invocation_id))
+            fault = Failure(error_type="Internal", message=type(error).__name__, is_retryable=True)
+            ending, tell = self._ending(attempt, fault)
+        return await self._settle(attempt, ending, tell)
+
+    def _ending(self, attempt: _Attempt, result: Result) -> tuple[Ending, Callable[[Ending], Outcome]]:
+        """What is recorded of the result, and what Temporal is told afterwards."""
         row, step, claimed, progress = attempt.row, attempt.task.step, attempt.claimed, attempt.beat.progress
         if isinstance(result, Success):
-            success, done = result, endings.ending_of_success(result, row, self._keyring, progress)
-            return await self._settle(attempt, done, lambda _: endings.outcome_of_success(row, success))
+            success = result
+            done = endings.ending_of_success(success, row, self._keyring, progress)
+            return done, lambda _: endings.outcome_of_success(row, success)
         if isinstance(result, Waiting):
             ending = endings.ending_of_waiting(
                 result, row, self._keyring, calls_made=attempt.calls_made, progress=progress
             )
-            return await self._settle(attempt, ending, endings.give_up if ending.status.is_terminal else endings.wait)
+            return ending, endings.give_up if ending.status.is_terminal else endings.wait
         failure, delay = result, endings.retry_delay(result, step, claimed)
         ending = endings.ending_of_failure(
             failure, step, claimed, delay=delay, temporal_attempt=attempt.key.temporal_attempt, progress=progress
         )
-        return await self._settle(attempt, ending, lambda _: endings.fail(failure, ending, delay))
+        return ending, lambda ending: endings.fail(failure, ending, delay)
 
     async def _settle(self, attempt: _Attempt, ending: Ending, tell: Callable[[Ending], Outcome]) -> Outcome:
         """Record the ending, then tell Temporal of it, or of the one that was recorded first."""

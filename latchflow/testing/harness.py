@@ -18,7 +18,7 @@ from latchflow.runtime.contract import ContractError
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
 from latchflow.runtime.invoking.configs import config_of
 from latchflow.runtime.invoking.inbound import read_request
-from latchflow.runtime.invoking.invoker import Call, Result, Resumption, Waiting, invoke
+from latchflow.runtime.invoking.invoker import Call, Result, Resumption, Success, Waiting, invoke
 from latchflow.runtime.lifecycle.registry import Configured, LoadedAction, Registry
 from latchflow.runtime.loader.discovery import PluginSource, read_source
 from latchflow.runtime.loader.probe import check
@@ -227,6 +227,8 @@ class Harness:
             grant.end()
         if isinstance(result, Waiting):
             self._waiting[invocation_id] = result, grant.calls_made
+        elif isinstance(result, Success):
+            self._waiting.pop(invocation_id, None)
         return result
 
 

@@ -8,8 +8,9 @@ from latchflow.testing.conformance import Verdict, check_plugin
 
 _HEAD = """
 import asyncio, logging, time
+from datetime import timedelta
 from pydantic import BaseModel, Field
-from latchflow.sdk import EmailAddress, EmailMessage, Emit, HttpRequest, PermanentFailure, Plugin, Retry
+from latchflow.sdk import EmailAddress, EmailMessage, Emit, HttpRequest, Pending, PermanentFailure, Plugin, Retry
 
 class Config(BaseModel):
     token: str | None = Field(None, json_schema_extra={"writeOnly": True})
@@ -96,6 +97,40 @@ MISBEHAVING = {
         "stands services that fail",
         "AttributeError",
     ),
+    "swallows its cancellation in a thread": (
+        "def act(call):\n    until = time.monotonic() + 6\n    while time.monotonic() < until:\n        try:\n"
+        "            time.sleep(0.01)\n            call.wait(call.services.http.request(GET))\n            return\n"
+        "        except BaseException:\n            pass\n",
+        "ends when it is cancelled",
+        "CancelledError",
+    ),
+    "blocks its loop when it resumes": (
+        "class Act:\n    async def execute(self, call):\n        return Pending(check_after=timedelta(seconds=1))\n"
+        "    async def resume(self, call, state):\n        time.sleep(0.9)\n",
+        "keeps its loop free",
+        "__init__.py:",
+    ),
+    "returns what cannot be written when it resumes": (
+        "class Act:\n    async def execute(self, call):\n        return Pending(check_after=timedelta(seconds=1))\n"
+        "    async def resume(self, call, state):\n        return object()\n",
+        "returns what can be stored",
+        "JSON",
+    ),
+    "blocks its loop when a service fails": (
+        "async def act(call):\n    try:\n        await call.services.http.request(GET)\n    except Exception:\n        time.sleep(0.9)\n",
+        "keeps its loop free",
+        "__init__.py:",
+    ),
+    "keeps something in a queue": (
+        "import queue\nLATER = queue.Queue()\nasync def act(call):\n    LATER.put(1)\n",
+        "changes no module",
+        "LATER",
+    ),
+    "caches what it saw": (
+        "import functools\n@functools.lru_cache\ndef seen(what):\n    return what\nasync def act(call):\n    seen(call.invocation.id)\n",
+        "changes no module",
+        "seen",
+    ),
     "fails": ("async def act(call):\n    raise PermanentFailure('no')\n", "ends in success", "no"),
 }
 
@@ -116,7 +151,8 @@ def _faults(verdicts: list[Verdict]) -> dict[str, str]:
 @pytest.mark.parametrize("name", MISBEHAVING)
 def test_a_plugin_is_told_what_it_does_wrong(name: str, tmp_path: Path) -> None:
     code, check, part = MISBEHAVING[name]
-    head, marker, rest = code.partition("class Act" if "class Act" in code else "async def act")
+    markers = ("class Act", "async def act", "def act")
+    head, marker, rest = code.partition(next(marker for marker in markers if marker in code))
 
     report = check_plugin(_write(tmp_path, head + _ACTION + marker + rest, _CASE))
 

@@ -2,7 +2,14 @@
 
 from collections.abc import Sequence
 
-from latchflow.runtime.contract.checks import check_arity, check_common, check_migration, checked_schema
+from latchflow.runtime.contract.checks import (
+    check_answers,
+    check_arity,
+    check_common,
+    check_method,
+    check_migration,
+    checked_schema,
+)
 from latchflow.runtime.contract.model import CapabilityContract, ContractError
 from latchflow.sdk import ActionCapability
 
@@ -17,8 +24,10 @@ def action_contract(capability: ActionCapability, scopes: Sequence[str]) -> Capa
         _check_action_class(where, capability)
     else:
         check_arity(where, capability.action, 1, "(call)")
+        check_answers(where, capability.action)
         if capability.resume is not None:
             check_arity(f"{where}: resume", capability.resume, 2, "(call, state)")
+            check_answers(f"{where}: resume", capability.resume)
     if not all(isinstance(scope, str) for scope in capability.scopes):
         raise ContractError(f'{where}: scopes: write a list like ["email:send"]')
     undeclared = [scope for scope in capability.scopes if scope not in scopes]
@@ -43,11 +52,12 @@ def action_contract(capability: ActionCapability, scopes: Sequence[str]) -> Capa
 def _check_action_class(where: str, capability: ActionCapability) -> None:
     action = capability.action
     check_arity(f"{where}: the class", action, 0, "()")
-    execute = getattr(action, "execute", None)
-    if execute is None:
+    if getattr(action, "execute", None) is None:
         raise ContractError(f"{where}: the class has no method execute(self, call)")
-    check_arity(f"{where}: execute", execute, 2, "(self, call)")
+    check_method(where, action, "execute", 1, "(self, call)")
+    check_method(where, action, "resume", 2, "(self, call, state)")
+    check_method(where, action, "dispose", 0, "(self)")
+    for name in ("execute", "resume"):
+        check_answers(f"{where}: {name}", getattr(action, name, None))
     if capability.resume is not None:
         raise ContractError(f"{where}: a class brings its own method resume; leave `resume=` out")
-    if hasattr(action, "resume"):
-        check_arity(f"{where}: resume", action.resume, 3, "(self, call, state)")

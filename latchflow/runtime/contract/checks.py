@@ -46,6 +46,25 @@ def check_arity(where: str, function: object, count: int, shape: str) -> None:
         raise ContractError(f"{where}: the function must take {shape}{place}") from None
 
 
+def check_method(where: str, owner: object, name: str, count: int, shape: str) -> None:
+    """Check that a method takes so many arguments beside ``self``; none of this name is no fault.
+
+    Raises:
+        ContractError: It takes others, or is a generator.
+    """
+    function = getattr(owner, name, None)
+    if function is None:
+        return
+    is_bound = isinstance(inspect.getattr_static(owner, name), staticmethod | classmethod)
+    check_arity(f"{where}: {name}", function, count if is_bound or not isinstance(owner, type) else count + 1, shape)
+
+
+def check_answers(where: str, function: object) -> None:
+    """Check that what is called answers once. Raises ContractError."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ContractError(f"{where}: it is a generator; return one answer instead of yielding several")
+
+
 def checked_schema(where: str, config_schema: object) -> dict[str, Any]:
     """The JSON Schema, as it is stored. Raises ContractError."""
     is_model = isinstance(config_schema, type) and issubclass(config_schema, BaseModel)
@@ -61,6 +80,8 @@ def checked_schema(where: str, config_schema: object) -> dict[str, Any]:
             raise ContractError(f"{where}: config_schema has {len(text)} bytes; at most {_LARGEST_SCHEMA} are stored")
         schema = json.loads(text)
         Draft202012Validator.check_schema(schema)
+        if schema.get("type", "object") != "object":
+            raise ContractError(f"{where}: config_schema/type is {schema['type']!r}; a config is an object")
     except ContractError:
         raise
     except SchemaError as error:

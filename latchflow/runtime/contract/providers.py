@@ -4,7 +4,7 @@ import re
 
 from latchflow.config_schemas import template_names
 from latchflow.names import normal_form
-from latchflow.runtime.contract.checks import check_arity, check_common, checked_schema
+from latchflow.runtime.contract.checks import check_arity, check_common, check_method, checked_schema
 from latchflow.runtime.contract.model import ContractError, ProviderContract
 from latchflow.sdk import ProviderDeclaration
 from latchflow.settings import CORE_VARIABLES
@@ -28,10 +28,11 @@ def provider_contract(declaration: ProviderDeclaration) -> ProviderContract:
         raise ContractError(f"{where}: the kind {declaration.kind!r} is none of {', '.join(sorted(_METHODS))}")
     check_arity(where, declaration.provider, 1, "(setup)")
     for method in methods:
-        function = getattr(declaration.provider, method, None)
-        if function is None:
+        if getattr(declaration.provider, method, None) is None:
             raise ContractError(f"{where}: a provider of the kind {declaration.kind} has a method {method}")
-        check_arity(f"{where}: {method}", function, 2, "(self, details)")
+        check_method(where, declaration.provider, method, 1, "(self, details)")
+    check_method(where, declaration.provider, "find", 1, "(self, delivery)")
+    check_method(where, declaration.provider, "dispose", 0, "(self)")
     schema = checked_schema(where, declaration.config_schema)
     if template_names(schema):
         raise ContractError(f"{where}: config_schema: a provider's config holds no expressions; remove the mark")

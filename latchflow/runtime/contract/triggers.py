@@ -3,7 +3,14 @@
 import inspect
 from typing import Literal
 
-from latchflow.runtime.contract.checks import check_arity, check_common, check_migration, checked_schema
+from latchflow.runtime.contract.checks import (
+    check_answers,
+    check_arity,
+    check_common,
+    check_method,
+    check_migration,
+    checked_schema,
+)
 from latchflow.runtime.contract.model import CapabilityContract, ContractError
 from latchflow.sdk import InboundCapability, ResidentCapability, ResidentTrigger, ScheduledCapability
 from latchflow.sdk.capabilities import Capability
@@ -30,6 +37,9 @@ def resident_contract(capability: ResidentCapability) -> CapabilityContract:
             raise ContractError(f"{where}: the class has no method {method}(self)")
         if not inspect.iscoroutinefunction(getattr(trigger, method)):
             raise ContractError(f"{where}: {method} must be `async def`")
+        check_method(where, trigger, method, 0, "(self)")
+    check_method(where, trigger, "on_config_change", 1, "(self, setup)")
+    check_method(where, trigger, "dispose", 0, "(self)")
     return _trigger(capability, trigger, 1, "(setup)", shape="resident")
 
 
@@ -44,6 +54,7 @@ def _trigger(
     where = f"trigger {capability.key!r}"
     check_common(where, capability.key, capability.display_name)
     check_arity(where, function, count, takes)
+    check_answers(where, function)
     check_migration(where, capability)
     return CapabilityContract(
         kind="TRIGGER",

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from latchflow.masking import Masker, printable
@@ -13,6 +13,8 @@ from latchflow.sdk import ActionResult, Pending, PermanentFailure, Retry, Servic
 
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 MAX_STATE_BYTES = 256 * 1024
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 _MAX_MESSAGE = 2000
 _MAX_ERROR_TYPE = 200
 
@@ -109,10 +111,18 @@ def _waiting(pending: Pending) -> Waiting | Failure:
         return _permanent("InvalidPending", f"check_after is {_text(pending.check_after)!r}; give a timedelta.")
     if deadline is not None and (not isinstance(deadline, datetime) or deadline.utcoffset() is None):
         return _permanent("InvalidPending", f"deadline is {_text(deadline)!r}; give a datetime with a time zone.")
+    try:
+        # A plain value in UTC, that every clock and the database can hold.
+        deadline = None if deadline is None else datetime.fromtimestamp(datetime.timestamp(deadline), UTC)
+        check_after = duration_of(pending.check_after, "check_after")
+        if deadline is not None and not _EARLIEST <= deadline <= _LATEST:
+            raise ValueError("it is out of reach")
+    except Exception as error:  # an object of the plugin's
+        return _permanent("InvalidPending", f"check_after or deadline cannot be used: {_text(error)}")
     state_json = _json(pending.state, "state", MAX_STATE_BYTES)
     if isinstance(state_json, Failure):
         return state_json
-    return Waiting(check_after=pending.check_after, state=json.loads(state_json), deadline=deadline)
+    return Waiting(check_after=check_after, state=json.loads(state_json), deadline=deadline)
 
 
 def _json(value: Any, what: str, most: int) -> bytes | Failure:

@@ -2,11 +2,13 @@
 
 import sys
 import sysconfig
+from pathlib import Path
 from types import FrameType
 
 PLUGIN_MODULES = "lp_"
 """How the names of modules begin that were loaded from a plugin's folder."""
 
+_CORE = str(Path(__file__).resolve().parents[2])
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -23,6 +25,11 @@ def place_of(thread_id: int | None) -> str:
     own = own or [frame for frame in frames if not frame.f_code.co_filename.startswith((*_INSTALLED, "<"))]
     frame = (own or frames)[0]
     return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+
+
+def is_own_code(frame: FrameType | None) -> bool:
+    """Whether a thread whose innermost frame this is stands in code of a plugin, not in what that called."""
+    return frame is not None and not frame.f_code.co_filename.startswith((*_INSTALLED, _CORE, "<"))
 
 
 def _frames(frame: FrameType | None) -> list[FrameType]:

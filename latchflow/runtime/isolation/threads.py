@@ -3,11 +3,19 @@
 import asyncio
 import contextvars
 import ctypes
+import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any
+
+from latchflow.runtime.isolation.culprits import is_own_code
+
+_TRYING_SECONDS = 60.0
+_PAUSE_SECONDS = 0.001
+_UNDISTURBED_SECONDS = 1.0
 
 UNCARRIED = (StopIteration, GeneratorExit)
 """No future carries the first, so that the caller would wait for ever; the second closes whoever awaits it."""
@@ -33,13 +41,42 @@ class PluginThread:
         self.thread.start()
 
     def interrupt(self) -> None:
-        """Raise ``asyncio.CancelledError`` in the thread at its next bytecode; a call into C goes on to its end."""
-        with self._lock:
-            if self._is_over or self.thread.ident is None:
+        """Raise ``asyncio.CancelledError`` in the thread, once; a call into C goes on to its end first.
+
+        Only where the thread stands in the plugin's own code. Raised inside a library, it could come between taking a
+        lock and the `try` that gives it back, and the host waits for locks of the same kind: that of a log handler
+        would stop the whole process. Until then it is tried again, by a thread of its own.
+        """
+        if not self._raise_in_own_code():
+            threading.Thread(target=self._keep_trying, name=f"{self.thread.name} ending", daemon=True).start()
+
+    def _keep_trying(self) -> None:
+        until = time.monotonic() + _TRYING_SECONDS
+        while self.thread.is_alive() and time.monotonic() < until:
+            time.sleep(_PAUSE_SECONDS)
+            if self._raise_in_own_code():
                 return
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self.thread.ident), ctypes.py_object(asyncio.CancelledError)
-            )
+
+    def _raise_in_own_code(self) -> bool:
+        """True when it was raised, or there is nothing left to end."""
+        with self._lock:
+            ident = self.thread.ident
+            if self._is_over or ident is None:
+                return True
+            interval = sys.getswitchinterval()
+            # No other thread runs between looking and raising. A switch that was asked for before comes first.
+            sys.setswitchinterval(_UNDISTURBED_SECONDS)
+            try:
+                for _ in range(2):
+                    _bytecode()
+                if not is_own_code(sys._current_frames().get(ident)):
+                    return False
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(ident), ctypes.py_object(asyncio.CancelledError)
+                )
+                return True
+            finally:
+                sys.setswitchinterval(interval)
 
     def _run(self) -> None:
         # Raised into it at any line, also when the function was just over.

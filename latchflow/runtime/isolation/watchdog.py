@@ -9,8 +9,6 @@ import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
-
 from latchflow.runtime.isolation.culprits import place_of
 from latchflow.runtime.isolation.watching import WATCHER, Pulse
 
@@ -21,8 +19,7 @@ BLOCKED_SECONDS = 10.0
 
 _STARVED_SECONDS = 30.0
 _SIGN_SECONDS = 5.0
-
-log = structlog.get_logger(__name__)
+_TELLING_SECONDS = 1.0
 
 
 @asynccontextmanager
@@ -31,9 +28,9 @@ async def guarded(
 ) -> AsyncIterator[None]:
     """While the block runs, end the process when this loop does not turn.
 
-    After `blocked_seconds` the stack is logged and the process exits with status 70. Code that holds the interpreter's
-    lock keeps every Python thread from seeing that, so a thread of C ends the process after `starved_seconds` with
-    status 1, and the stacks of all threads on stderr.
+    After `blocked_seconds` the stack is written to stderr and the process exits with status 70. Code that holds the
+    interpreter's lock keeps every Python thread from seeing that, so a thread of C ends the process after
+    `starved_seconds` with status 1, and the stacks of all threads on stderr.
     """
     thread_id = threading.get_ident()
     pulse = Pulse(asyncio.get_running_loop(), blocked_seconds, lambda: _end(thread_id, blocked_seconds))
@@ -54,11 +51,17 @@ async def _give_signs(starved_seconds: float) -> None:
 
 
 def _end(thread_id: int, blocked_seconds: float) -> None:
+    # The loop may be blocked by the very lock of the log, or by a pipe that nobody reads: telling has a second.
+    telling = threading.Thread(target=_tell, args=(thread_id, blocked_seconds), daemon=True)
     try:
-        frame = sys._current_frames().get(thread_id)
-        stack = "".join(traceback.format_stack(frame)) if frame else ""
-        place = place_of(thread_id)
-        log.critical("the process's own loop is blocked; it ends", seconds=blocked_seconds, place=place, stack=stack)
-        sys.stderr.flush()
+        telling.start()
+        telling.join(_TELLING_SECONDS)
     finally:
         os._exit(EXIT_STATUS)
+
+
+def _tell(thread_id: int, blocked_seconds: float) -> None:
+    frame = sys._current_frames().get(thread_id)
+    stack = "".join(traceback.format_stack(frame)) if frame else ""
+    text = f"the process's own loop was blocked for {blocked_seconds:g} s at {place_of(thread_id)}; it ends\n{stack}"
+    os.write(2, text.encode("utf-8", "replace"))

@@ -1,5 +1,7 @@
 """Whether a plugin keeps something in its modules between calls, which other processes would not see."""
 
+import itertools
+import queue
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from types import ModuleType
@@ -7,6 +9,8 @@ from typing import Any
 
 _DEPTH = 6
 _ITEMS = 1000
+_COUNTERS = (itertools.count, itertools.cycle)
+_QUEUES = (queue.Queue,)
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 
@@ -17,7 +21,11 @@ def state_of(package: str) -> dict[str, str]:
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     """The places that differ, leaving out what was imported in the meantime."""
-    return [f"{name}: {before[name][:80]} became {after[name][:80]}" for name in before if before[name] != after[name]]
+    return [
+        f"{name}: {picture[:80]} became {after.get(name, 'nothing')[:80]}"
+        for name, picture in before.items()
+        if picture != after.get(name)
+    ]
 
 
 def _globals(package: str) -> Iterator[tuple[str, Any]]:
@@ -50,11 +58,13 @@ def _picture(value: Any, depth: int) -> str:
     picture = _picture_of_container(value, depth - 1)
     if picture is not None:
         return picture
+    if isinstance(value, _COUNTERS) or hasattr(value, "cache_info"):
+        return repr(value) if isinstance(value, _COUNTERS) else repr(value.cache_info())
     if isinstance(value, type) or callable(value):
         return str(getattr(value, "__qualname__", type(value).__name__))
     # An object: what its own class keeps in it, if that class is the plugin's.
     is_own = type(value).__module__.startswith("lp_")
-    inside = _picture(getattr(value, "__dict__", {}), depth - 1) if is_own else ""
+    inside = _picture(_attributes_of(value), depth - 1) if is_own else ""
     return f"{type(value).__qualname__}({inside})"
 
 
@@ -62,8 +72,15 @@ def _picture_of_container(value: Any, depth: int) -> str | None:
     if isinstance(value, Mapping):
         parts = [f"{_picture(key, depth)}: {_picture(item, depth)}" for key, item in list(value.items())[:_ITEMS]]
         return f"{{{', '.join(parts)}}} ({len(value)})"
+    if isinstance(value, _QUEUES):
+        return _picture(list(value.queue), depth)
     if isinstance(value, Set):
         return f"{sorted(_picture(item, depth) for item in list(value)[:_ITEMS])} ({len(value)})"
     if isinstance(value, Sequence):
         return f"[{', '.join(_picture(item, depth) for item in value[:_ITEMS])}] ({len(value)})"
     return None
+
+
+def _attributes_of(value: object) -> dict[str, Any]:
+    slots = [name for owner in type(value).__mro__ for name in getattr(owner, "__slots__", ())]
+    return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})

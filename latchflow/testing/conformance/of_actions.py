@@ -1,32 +1,12 @@
 """What an action must stand."""
 
-import asyncio
-import contextlib
-from typing import Any
-from uuid import UUID, uuid4
-
-from structlog.testing import capture_logs
-
-from latchflow.config_schemas import secret_strings
 from latchflow.errors import InvalidInputError
-from latchflow.runtime.guard import Backends
-from latchflow.runtime.invoking.invoker import Failure, Result, Success, Waiting
-from latchflow.runtime.lifecycle.registry import LoadedAction
-from latchflow.sdk import HttpResponse
-from latchflow.testing.backends import ScriptedHttp, Services, failing, hanging
+from latchflow.testing.backends import failing
 from latchflow.testing.conformance.cases import ActionCase
-from latchflow.testing.conformance.leaks import leaks, printed, short_secrets
 from latchflow.testing.conformance.module_state import changes, state_of
 from latchflow.testing.conformance.report import Report
-from latchflow.testing.conformance.watching import tasks_of, watched
+from latchflow.testing.conformance.trial import Trial, services_of
 from latchflow.testing.harness import Harness
-
-_ATTEMPT_SECONDS = 10.0
-_UNDER_WAY_SECONDS = 1.0
-_CANCEL_SECONDS = 2.0
-_POLL_SECONDS = 0.02
-_BUGS = frozenset({"AttributeError", "NameError", "TypeError", "UnboundLocalError"})
-_OUTPUT_FAULTS = frozenset({"OutputNotSerialisable", "OutputTooLarge"})
 
 
 def check_action(harness: Harness, case: ActionCase, report: Report) -> None:
@@ -39,149 +19,17 @@ def check_action(harness: Harness, case: ActionCase, report: Report) -> None:
         faults = "; ".join(f"{fault.pointer}: {fault.message}" for fault in error.errors)
         report.add(subject, "takes the case's config", f"{error.message} {faults}")
         return
-    trial = _Trial(harness, action, case, config)
+    trial = Trial(harness, action, case, config)
     before = state_of(harness.module_name)
     trial.run(services_of(case).backends)
     report.add(subject, f"ends in {case.expect}", trial.unexpected())
     report.add(subject, "returns what can be stored", trial.unstorable())
-    report.add(subject, "keeps its loop free", trial.blocking())
     trial.run(failing(services_of(case)))
     report.add(subject, "stands services that fail", trial.broken())
     report.add(subject, "ends when it is cancelled", trial.cancel())
     report.add(subject, "makes the same calls in every attempt", trial.wandering())
+    report.add(subject, "keeps its loop free", trial.blocking())
     report.add(subject, "keeps its secrets", trial.leaking())
     changed = changes(before, state_of(harness.module_name))
     fault = f"keep nothing in modules or classes: {'; '.join(changed)}" if changed else None
     report.add(subject, "changes no module", fault)
-
-
-def services_of(case: ActionCase) -> Services:
-    """The services as the case wants them."""
-    responses = [
-        HttpResponse(status=answer.status, headers=answer.headers, content=answer.body.encode()) for answer in case.http
-    ]
-    services = Services(http=ScriptedHttp(answers=responses))
-    for file in case.files:
-        services.storage.contents[UUID(file.bundle), file.path] = file.content.encode()
-    return services
-
-
-class _Trial:
-    """One case under way, and what was seen."""
-
-    def __init__(self, harness: Harness, action: LoadedAction, case: ActionCase, config: dict[str, Any]) -> None:
-        self._harness = harness
-        self._action = action
-        self._case = case
-        self._config = config
-        self._secrets = secret_strings(action.schema, config)
-        self._blocked_at: str | None = None
-        self._seen: set[str] = set()
-        self._result: Result | None = None
-
-    def run(self, backends: Backends) -> None:
-        """Make one attempt and look at what it leaves."""
-        progress: list[Any] = []
-        with printed() as text, capture_logs() as logs:
-            self._result = self._harness.host.run(self._watched(backends, progress))
-        self._look(self._result, logs, progress, text.text)
-
-    def unexpected(self) -> str | None:
-        """Why the first attempt did not end as the case expects."""
-        is_success = isinstance(self._result, Success | Waiting)
-        if is_success == (self._case.expect == "success"):
-            return None
-        if isinstance(self._result, Failure):
-            return f"it failed: {self._result.error_type}: {self._result.message}"
-        return "it succeeded"
-
-    def unstorable(self) -> str | None:
-        """Why the output of the last attempt cannot be kept."""
-        if isinstance(self._result, Failure) and self._result.error_type in _OUTPUT_FAULTS:
-            return self._result.message
-        return None
-
-    def blocking(self) -> str | None:
-        """Where it held its loop up."""
-        if self._blocked_at is None:
-            return None
-        return f"it blocks its loop at {self._blocked_at}: await something asynchronous there, or write a plain def"
-
-    def broken(self) -> str | None:
-        """What it made of an error of a service that it should have let through, or turned into one of its own."""
-        if isinstance(self._result, Failure) and self._result.error_type in (
-            "TypeError",
-            "AttributeError",
-            "NameError",
-        ):
-            return f"its own code fails then: {self._result.error_type}: {self._result.message}"
-        return None
-
-    def cancel(self) -> str | None:
-        """Cancel an attempt whose services never answer."""
-        progress: list[Any] = []
-        with printed() as text, capture_logs() as logs:
-            has_ended = self._harness.host.run(self._cancelled(progress))
-        self._look(None, logs, progress, text.text)
-        if has_ended:
-            return None
-        return "it goes on after it was cancelled: let asyncio.CancelledError pass"
-
-    def wandering(self) -> str | None:
-        """Compare what two attempts do outside."""
-        first, second = (self._effects() for _ in range(2))
-        if first == second:
-            return None
-        return f"one attempt calls {first}, another {second}: make the same calls in the same order"
-
-    def leaking(self) -> str | None:
-        """Where a secret was seen in any of the attempts."""
-        if short := short_secrets(self._secrets):
-            return (
-                f"{len(short)} secrets of the case have under 8 characters: give longer ones, so that they can be found"
-            )
-        return f"a secret of the config stands in {' and in '.join(sorted(self._seen))}" if self._seen else None
-
-    async def _watched(self, backends: Backends, progress: list[Any]) -> Result:
-        async with watched(self._action.plugin.loop) as seen:
-            result = await self._invoke(backends, progress)
-        self._blocked_at = self._blocked_at or seen.blocked_at
-        return result
-
-    async def _cancelled(self, progress: list[Any]) -> bool:
-        loop = self._action.plugin.loop
-        before = await tasks_of(loop)
-        reached = asyncio.Event()
-        attempt = asyncio.ensure_future(self._invoke(hanging(services_of(self._case), reached.set), progress))
-        under_way = asyncio.ensure_future(reached.wait())
-        await asyncio.wait([attempt, under_way], timeout=_UNDER_WAY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        under_way.cancel()
-        attempt.cancel()
-        # What the plugin has under way on its own loop counts, not that core has stopped waiting for it.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CANCEL_SECONDS):
-                while await tasks_of(loop) > before:  # noqa: ASYNC110 - tasks that are not ours announce nothing
-                    await asyncio.sleep(_POLL_SECONDS)
-                await asyncio.wait([attempt])
-                return True
-        return False
-
-    def _effects(self) -> list[str]:
-        known = len(self._harness.records.calls)
-        self.run(services_of(self._case).backends)
-        return [call.service for call in self._harness.records.calls[known:] if call.outcome == "intended"]
-
-    async def _invoke(self, backends: Backends, progress: list[Any]) -> Result:
-        return await self._harness.invoke(
-            self._action,
-            backends,
-            config=self._config,
-            payload=self._case.payload,
-            is_payload_from_input=True,
-            invocation_id=uuid4(),
-            timeout_seconds=_ATTEMPT_SECONDS,
-            progress=progress,
-        )
-
-    def _look(self, result: object, logs: Any, progress: list[Any], text: str) -> None:
-        self._seen.update(leaks(self._secrets, result=result, logs=logs, progress=progress, text=text))

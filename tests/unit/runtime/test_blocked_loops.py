@@ -1,6 +1,8 @@
 """Plugins that block their loop, and threads that outlive what they were for."""
 
 import asyncio
+import io
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -233,3 +235,25 @@ async def test_closing_a_loop_while_it_is_blocked_fails_its_calls_and_counts_its
     release.set()
     await asyncio.to_thread(left.thread.join, 10)
     assert strain.leftover() == []
+
+
+async def test_a_thread_is_not_ended_inside_a_library_whose_locks_the_host_needs(loop: PluginLoop) -> None:
+    noisy = logging.getLogger("plugin of the test")
+    noisy.propagate = False
+    handler = logging.StreamHandler(io.StringIO())
+    noisy.addHandler(handler)
+
+    def log_for_ever() -> None:
+        while True:
+            noisy.warning("going on")
+
+    for _ in range(5):
+        attempt = asyncio.create_task(loop.call(log_for_ever))
+        await asyncio.sleep(0.005)
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+
+    await until(lambda: not any(thread.name.startswith("plugin acme_") for thread in threading.enumerate()))
+    assert handler.lock is not None
+    assert await asyncio.to_thread(handler.lock.acquire, timeout=2)

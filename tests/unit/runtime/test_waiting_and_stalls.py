@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -122,3 +122,29 @@ async def test_the_time_limit_comes_before_a_longer_stall() -> None:
     failure = failed(await invoked(lambda call: asyncio.sleep(60), stall=2.0, timeout_seconds=0.2))
 
     assert failure.error_type == "TimedOut"
+
+
+@pytest.mark.parametrize(
+    "deadline",
+    [
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=5))),
+        datetime(9999, 12, 31, tzinfo=UTC),
+    ],
+)
+async def test_a_deadline_that_no_store_can_hold_ends_the_action(deadline: datetime) -> None:
+    pending = Pending(check_after=_MINUTE, deadline=deadline)
+
+    failure = failed(await invoked(answering(pending), resume=resuming))
+
+    assert (failure.error_type, failure.is_retryable) == ("InvalidPending", False)
+
+
+async def test_a_deadline_in_another_zone_is_kept_in_utc() -> None:
+    deadline = datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=5)))
+
+    result = await invoked(answering(Pending(check_after=_MINUTE, deadline=deadline)), resume=resuming)
+
+    assert isinstance(result, Waiting)
+    assert result.deadline == deadline
+    assert result.deadline.tzinfo is UTC

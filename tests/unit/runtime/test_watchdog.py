@@ -35,7 +35,7 @@ def test_a_process_whose_loop_is_blocked_ends_with_status_70_and_says_where() ->
 
     assert process.returncode == 70
     assert "time.sleep" in out + err or "<string>" in out + err
-    assert "loop is blocked" in out + err
+    assert "own loop was blocked" in out + err
 
 
 def test_a_process_that_no_python_thread_can_look_at_ends_too() -> None:
