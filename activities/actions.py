@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from temporalio import activity
@@ -105,10 +105,10 @@ class ActionActivities:
         endings.go_on_waiting(row)
         action = self._live.snapshot.actions.get((task.step.plugin, task.step.capability_key))
         if action is None:
-            await self._not_here(task)
+            return await self._not_here(task)
         with action.plugin.uses:
             if is_saved_by_newer(row.config_version, action.plugin.version) and not await self._is_in_force(action):
-                await self._not_here(task)  # a worker with the newer version is there, or comes
+                return await self._not_here(task)  # a worker with the newer version is there, or comes
             return await self._attempt(task, row, action)
 
     async def _is_in_force(self, action: LoadedAction) -> bool:
@@ -131,24 +131,26 @@ class ActionActivities:
                 return endings.settled(await self._load(task), self._keyring)
             return await self._carry_out(attempt, variables, fault)
 
-    async def _not_here(self, task: ActionTask) -> NoReturn:
+    async def _not_here(self, task: ActionTask) -> Outcome:
         """Turn down what this process cannot run.
 
         When an admin disabled the plugin, for good; else until a worker comes that has the capability, which uses up
-        no attempt.
+        no attempt. Returns, or raises, what has ended the invocation meanwhile, if anything has.
         """
-        step = task.step
+        step, has_ended = task.step, False
         async with self._database.transaction() as connection:
             plugin = await plugin_catalog.get(connection, step.plugin)
             if plugin is not None and plugin.status == "DISABLED":
                 reason = f"An admin disabled the plugin {step.plugin}."
-                await invocations.end_disabled(connection, step.invocation_id, reason)
+                has_ended = not await invocations.end_disabled(connection, step.invocation_id, reason)
                 status = InvocationStatus.FAILED_PERMANENT.value
                 error = ApplicationError(reason, status, type=PLUGIN_DISABLED, non_retryable=True)
             else:
                 await invocations.mark_unrouted(connection, step.invocation_id)
                 reason = f"No action {step.capability_key!r} of {step.plugin} here."
                 error = ApplicationError(reason, type=NOT_HERE, next_retry_delay=policies.ELSEWHERE_DELAY)
+        if has_ended:
+            return endings.settled(await self._load(task), self._keyring)
         raise error
 
     async def _load(self, task: ActionTask) -> Task:

@@ -13,7 +13,7 @@ from api.routing import admin_router
 from api.schemas.conventions import Listing
 from api.schemas.plugins import Plugin, PluginPatch, PluginStatus
 from latchflow.runtime.lifecycle.usage import merged
-from latchflow.runtime.providers.provider_states import provider_states
+from latchflow.runtime.providers.provider_states import ProviderState, provider_states
 from latchflow.store import plugins
 from latchflow.store.database import Connection
 
@@ -24,6 +24,8 @@ Writer = Annotated[Caller, requires("plugins:write")]
 PluginId = Annotated[UUID, Path(alias="pluginId")]
 
 _LISTING = "plugins"
+_GONE = ProviderState(is_configured=False, is_active=False, problem=None)
+"""Of a provider that went away between two reads."""
 
 
 @router.get("", summary="List plugins", operation_id="listPlugins")
@@ -88,5 +90,5 @@ async def _add_provider_states(context: Context, connection: Connection, rows: l
     states = await provider_states(connection, context.services.config)
     for row in rows:
         for provider in row["providers"]:
-            state = states[row["name"], provider["id"]]
+            state = states.get((row["name"], provider["id"]), _GONE)
             provider.update(asdict(state))

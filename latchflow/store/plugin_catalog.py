@@ -176,6 +176,19 @@ async def save_capabilities(connection: Connection, name: str, capabilities: Seq
         )
 
 
+async def brought(connection: Connection, name: str, code_hash: str) -> set[str] | None:
+    """The capabilities of the checked version, as ``KIND/key``; None when another version is recorded by now."""
+    cursor = await connection.execute(
+        """
+        SELECT c.kind, c.key FROM plugins p LEFT JOIN capabilities c ON c.plugin_id = p.id AND c.is_present
+        WHERE p.name = %s AND p.code_hash = %s
+        """,
+        (name, code_hash),
+    )
+    rows = await cursor.fetchall()
+    return {f"{row['kind']}/{row['key']}" for row in rows if row["key"] is not None} if rows else None
+
+
 async def names_with_providers(connection: Connection) -> set[str]:
     """The plugins whose checked version brings providers."""
     cursor = await connection.execute(

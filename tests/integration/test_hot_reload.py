@@ -10,8 +10,10 @@ from typing import Any
 
 import psutil
 import pytest
+from watchfiles import awatch
 
 from latchflow.runtime.invoking.invoker import Success, invoke
+from latchflow.runtime.lifecycle import hot_reload
 from latchflow.runtime.lifecycle.running import RunningPlugins
 from latchflow.runtime.lifecycle.usage import PluginStats
 from tests.support.execution import Deployment
@@ -122,6 +124,10 @@ async def test_a_change_takes_over_in_every_process(deployment: Deployment, fold
     ):
         first = await document(deployment)
         plugin.become(2)
+        # Not called before: modules are the interpreter's, which these two processes of a test share.
+        await until(
+            lambda: all(one.live.snapshot.plugins[NAME].code_hash != first["code_hash"] for one in (api, worker))
+        )
         await until(runs(api, 2))
         await until(runs(worker, 2))
         second = await document(deployment)
@@ -217,6 +223,54 @@ async def test_folders_that_appear_and_vanish_are_followed(
     row = await document(deployment)
     assert row["status"] == "FAILED"
     assert "Put its folder back" in row["error"]
+
+
+async def test_a_version_that_hangs_holds_up_no_other_plugin(
+    deployment: Deployment, folders: Folders, plugin: Plugin
+) -> None:
+    other = write_plugin(folders.plugins, name="acme-other")
+    async with process(deployment, folders, reloads=True, watches=True) as plugins:
+        (other / "__init__.py").write_text("while True: pass\n")
+        await until(lambda: bool(plugins.installer._checking))
+        plugin.become(2)
+        await until(runs(plugins, 2), seconds=6)
+
+        assert "acme-other" in plugins.live.snapshot.plugins
+
+
+async def test_a_bad_version_is_not_checked_again_when_another_plugin_changes(
+    deployment: Deployment, folders: Folders, plugin: Plugin, tmp_path: Path
+) -> None:
+    async with process(deployment, folders, reloads=True) as plugins:
+        notes = tmp_path / "checks"
+        code = f"from pathlib import Path\nwith Path({str(notes)!r}).open('a') as f: f.write('x')\n1 / 0\n"
+        (plugin.folder / "__init__.py").write_text(code)
+        await plugins.installer.refresh()
+        await plugins.installer.refresh()
+        assert notes.read_text() == "x"
+        await plugins.installer.refresh(only=NAME)
+        assert notes.read_text() == "xx"
+
+
+async def test_a_watch_that_breaks_starts_again_and_a_folder_that_appears_is_watched(
+    deployment: Deployment, folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = []
+
+    def breaks_once(*arguments: Any, **options: Any) -> Any:
+        if not broken:
+            broken.append(True)
+            raise OSError("OS file watch limit reached")
+        return awatch(*arguments, **options)
+
+    monkeypatch.setattr(hot_reload, "awatch", breaks_once)
+    path = f"{folders.plugins}:{tmp_path / 'later'}"
+    async with process(deployment, folders, reloads=True, watches=True, path=path) as plugins:
+        await until(lambda: bool(broken))
+        write_plugin(folders.plugins, name="acme-first")
+        await until(lambda: "acme-first" in plugins.live.snapshot.plugins)
+        write_plugin(tmp_path / "later", name="acme-second")
+        await until(lambda: "acme-second" in plugins.live.snapshot.plugins)
 
 
 async def test_without_hot_reload_a_process_keeps_what_it_loaded_and_differs_from_one_that_restarted(

@@ -109,6 +109,18 @@ async def test_what_admins_granted_outlives_a_broken_toml_and_a_restart(
     assert (mended["granted_scopes"], mended["scopes"]) == ([], ["email:send"])
 
 
+async def test_a_grant_does_not_outlive_the_declaration_of_its_scope(deployment: Deployment, folders: Folders) -> None:
+    folder = folders.plugins / "acme-greeter"
+    async with process(deployment, folders):
+        pass
+    (folder / "plugin.toml").write_text((folder / "plugin.toml").read_text().replace('["email:send"]', "[]"))
+    (folder / "__init__.py").write_text(GOOD.replace(', scopes=["email:send"]', ""))
+    async with process(deployment, folders):
+        row = await plugin_of(deployment)
+
+    assert (row["status"], row["scopes"], row["granted_scopes"]) == ("ENABLED", [], [])
+
+
 @pytest.mark.long
 async def test_a_plugin_that_hangs_costs_its_ten_seconds_once_and_holds_up_no_other(
     deployment: Deployment, folders: Folders

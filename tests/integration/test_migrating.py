@@ -114,6 +114,48 @@ async def test_what_cannot_be_migrated_is_marked_until_a_version_takes_it(world:
     assert (mended["invalid_config"], mended["config"]["from"]) == (None, "1.0.0")
 
 
+async def test_one_config_that_cannot_be_migrated_holds_up_no_other(world: World) -> None:
+    bad = await world.define({**CONFIG, "url": "bad"})
+    good = [await world.define() for _ in range(3)]
+    migrate = '{"address": "\\ud800" if config["url"] == "bad" else "there", "from": from_version}'
+    world.become(
+        "2.0.0", NEW.replace('{"address": config["url"], "key": config["key"], "from": from_version}', migrate)
+    )
+    async with process(world.deployment, world.folders):
+        await until(world.is_swept)
+
+    assert "cannot be stored" in (await world.definition(bad))["invalid_config"]
+    assert {(await world.definition(one))["config"]["address"] for one in good} == {"there"}
+
+
+async def test_a_plugin_that_is_disabled_while_it_migrates_leaves_the_config_to_be_migrated_later(
+    world: World, tmp_path: Path
+) -> None:
+    identifiers = [await world.define() for _ in range(2)]
+    waits = NEW.replace(
+        "def migrate(from_version, config):",
+        f"""
+import asyncio, pathlib
+async def migrate(from_version, config):
+    pathlib.Path({str(tmp_path / "begun")!r}).touch()
+    while not pathlib.Path({str(tmp_path / "go")!r}).exists():
+        await asyncio.sleep(0.02)
+""".rstrip(),
+    )
+    world.become("2.0.0", waits)
+    async with process(world.deployment, world.folders) as plugins:
+        await until((tmp_path / "begun").exists)
+        await world.deployment.rows("UPDATE plugins SET status = 'DISABLED'")
+        await plugins.follower.follow()
+        left = plugins.live.snapshot.plugins
+        (tmp_path / "go").touch()
+        await until(world.is_swept)
+
+    rows = [await world.definition(identifier) for identifier in identifiers]
+    assert left == {}
+    assert [(row["invalid_config"], row["config"].get("address")) for row in rows] == [(None, "there")] * 2
+
+
 async def test_a_config_that_fits_is_left_alone(world: World) -> None:
     identifier = await world.define()
     world.become("1.1.0", OLD + "\n")

@@ -101,10 +101,10 @@ class ResidentHost:
         running = self._required()
         change = getattr(running.instance, "on_config_change", None)
         if change is None:
-            await self.stop()
-            await self.start(running.resident, definition)
+            await self.swap(running.resident, definition)
             return
         try:
+            definition = running.moved_on(definition)
             running.masker = Masker(secret_strings(running.resident.schema, definition.config))
             setup = self._setup(running, definition)
             await self._call(running, change, setup)
@@ -116,11 +116,14 @@ class ResidentHost:
     async def swap(self, resident: LoadedResident, definition: ResidentDefinition) -> None:
         """Go on with another version of the plugin: the old instance stops before the new one starts.
 
+        The new one goes on where the old one has ended, even if the definition was read before that.
+
         Raises:
             ResidentError: The new one did not start; neither runs.
         """
+        old = self._running
         await self.stop()
-        await self.start(resident, definition)
+        await self.start(resident, definition if old is None else old.moved_on(definition))
 
     async def stop(self) -> None:
         """Stop the instance and dispose of it; what fails or takes too long is logged. Safe to repeat."""
@@ -157,8 +160,14 @@ class ResidentHost:
         checked = checked_emission(emission)
         if not running.accepts:
             raise EmissionError("The trigger was stopped; it emits nothing any more.")
-        future = asyncio.run_coroutine_threadsafe(_awaited(self._on_emit(checked)), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._hand_on(running, checked), self._loop)
         return await asyncio.wrap_future(future)
+
+    async def _hand_on(self, running: "_Running", emission: Emission) -> Accepted:
+        accepted = await self._on_emit(emission)
+        if emission.cursor is not None:
+            running.cursor = emission.cursor
+        return accepted
 
     async def _put_away(self, running: "_Running") -> None:
         try:
@@ -203,12 +212,17 @@ class ResidentHost:
 
 @dataclass(kw_only=True)
 class _Running:
-    """The instance; while it `accepts`, what it emits is handed on."""
+    """The instance; while it `accepts`, what it emits is handed on. `cursor` is of its last emission that was taken."""
 
     resident: LoadedResident
     masker: Masker
     instance: Any = None
     accepts: bool = False
+    cursor: Any = None
+
+    def moved_on(self, definition: ResidentDefinition) -> ResidentDefinition:
+        """The definition with the cursor as this instance left it."""
+        return definition if self.cursor is None else replace(definition, cursor=self.cursor)
 
 
 def checked_emission(emission: Emission) -> Emission:
@@ -256,10 +270,6 @@ def _plain(name: str, value: Any) -> Any:
 
 async def _made(trigger: type[ResidentTrigger[Any]], setup: ResidentSetup[Any]) -> ResidentTrigger[Any]:
     return trigger(setup)
-
-
-async def _awaited(answer: Awaitable[Accepted]) -> Accepted:
-    return await answer
 
 
 def _text(error: BaseException) -> str:

@@ -53,7 +53,7 @@ class PluginAdministration:
             if source is None:
                 raise ConflictError(f"The API finds no folder of the plugin {known.name!r}. Put it back first.")
             _check_scopes(source.scopes, granted_scopes)
-            contract = await self._checked(source)
+            contract = await self._checked(source, actor)
         else:
             _check_scopes(known.scopes, granted_scopes)
         async with self._database.transaction() as connection:
@@ -75,18 +75,21 @@ class PluginAdministration:
 
         Raises:
             NotFoundError: There is none with this id.
-            ConflictError: Its code has changed, and takes over only with a restart.
+            ConflictError: The API does not find its folder, or its code has changed, and takes over only with a
+                restart.
             UnavailableError: The database is away.
         """
         known = await self._known(identifier)
         source = await self._plugins.installer.find(known.name)
-        is_newer = source is not None and source.error is None and source.code_hash != known.code_hash
+        if source is None:
+            raise ConflictError(f"The API finds no folder of the plugin {known.name!r}. Put it back first.")
+        is_newer = source.error is None and source.code_hash != known.code_hash
         if is_newer and known.status == "ENABLED" and not self._is_reloading:
             raise ConflictError(
                 f"The code of {known.name!r} has changed. A new version comes into force with a restart of API and "
                 "workers, or at once with PLUGIN_HOT_RELOAD=true."
             )
-        await self._plugins.installer.refresh(only=known.name)
+        await self._plugins.installer.refresh(only=known.name, even_if_running=self._is_reloading)
         async with self._database.transaction() as connection:
             now = await plugin_catalog.get(connection, known.name) or known
             await _audit(connection, known, now, actor, operation="reload")
@@ -100,8 +103,8 @@ class PluginAdministration:
                 return plugin
         raise NotFoundError(f"There is no plugin {identifier}.")
 
-    async def _checked(self, source: PluginSource) -> Contract:
-        """The contract; a plugin that breaks it is recorded as FAILED."""
+    async def _checked(self, source: PluginSource, actor: str) -> Contract:
+        """The contract; a plugin that breaks it is recorded as FAILED, or stays DISABLED with the error beside it."""
         try:
             if source.error:
                 raise ContractError(source.error)
@@ -111,8 +114,11 @@ class PluginAdministration:
                 await plugin_catalog.lock(connection)
                 known = await plugin_catalog.get(connection, source.name)
                 if known is not None and known.status != "ENABLED":
-                    failed = replace(known, status="FAILED", error=str(error), code_hash=source.code_hash)
+                    failed = replace(known, error=str(error))
+                    if known.status != "DISABLED":
+                        failed = replace(failed, status="FAILED", code_hash=source.code_hash)
                     await save_entry(connection, failed, None)
+                    await _audit(connection, known, failed, actor)
             raise ConflictError(f"The plugin {source.name!r} cannot be enabled: {error}") from None
 
 
@@ -124,6 +130,7 @@ def _enabled(known: CatalogPlugin, source: PluginSource) -> CatalogPlugin:
         status="ENABLED",
         error=None,
         scopes=source.scopes,
+        granted_scopes=[scope for scope in known.granted_scopes if scope in source.scopes],
         code_hash=source.code_hash,
         is_wanted=True,
     )
@@ -148,7 +155,7 @@ async def _audit(
 ) -> None:
     fields = [
         name
-        for name in ("status", "granted_scopes", "version", "code_hash")
+        for name in ("status", "granted_scopes", "version", "code_hash", "error")
         if getattr(before, name) != getattr(after, name)
     ]
     if fields or operation != "update":

@@ -62,6 +62,7 @@ class Follower:
         self._only = only
         self._one_at_a_time = asyncio.Lock()
         self._tried: dict[str, CatalogPlugin] = {}
+        self._revived: dict[str, CatalogPlugin] = {}
         self._missed: dict[str, CatalogPlugin] = {}
         self._searched_at = float("-inf")
 
@@ -77,6 +78,11 @@ class Follower:
                 if self._only is not None:
                     wanted = {self._only, *await plugin_catalog.names_with_providers(connection)}
                     catalog = {name: plugin for name, plugin in catalog.items() if name in wanted}
+            for plugin in [plugin for plugin in catalog.values() if self._is_here_after_all(plugin)]:
+                self._revived[plugin.name] = plugin
+                await self._installer.refresh(only=plugin.name)
+                async with self._database.connection() as connection:
+                    catalog[plugin.name] = await plugin_catalog.get(connection, plugin.name) or plugin
             for name in self._live.snapshot.plugins.keys() | self._live.failures.keys():
                 if name not in catalog or self._is_over(catalog[name]):
                     log.info("plugin taken out", plugin=name)
@@ -106,6 +112,12 @@ class Follower:
             except Exception:
                 log.exception("following the catalog of plugins failed; it goes on")
 
+    def _is_here_after_all(self, plugin: CatalogPlugin) -> bool:
+        """Whether a process without its folder took it for gone, which this one has, before this one was listed."""
+        source = self._installer.known_source(plugin.name)
+        is_missing = plugin.status == "FAILED" and plugin.is_wanted and not plugin.code_hash
+        return is_missing and source is not None and source.error is None and self._revived.get(plugin.name) != plugin
+
     def _is_over(self, plugin: CatalogPlugin) -> bool:
         # A version that another process failed to start with does not end one that works here; but under hot reload
         # there is one machine, and a folder that has gone is gone.
@@ -131,9 +143,13 @@ class Follower:
         self._tried[name] = plugin
         try:
             part = await _in_thread(partial(Registry.load, source, granted, self._installer.folders.copies))
+            await self._compare(plugin, part)
         except CopyError as error:
             del self._tried[name]  # its folder changed just now, and may come to hold the checked code
             self._fail(plugin, str(error))
+        except UnavailableError:
+            del self._tried[name]
+            raise
         except (LoadError, ContractError) as error:
             self._fail(plugin, str(error))
         except TimeoutError:
@@ -143,6 +159,17 @@ class Follower:
             log.info("plugin loaded", plugin=name, version=plugin.version, code_hash=plugin.code_hash[:16])
             self._live.put(part)
             await asyncio.to_thread(self._installer.folders.copies.remove_unused)
+
+    async def _compare(self, plugin: CatalogPlugin, part: Registry) -> None:
+        """A plugin may bring something else here than in its check. Raises LoadError."""
+        async with self._database.connection() as connection:
+            checked = await plugin_catalog.brought(connection, plugin.name, plugin.code_hash)
+        if checked is not None and checked != part.capability_names:
+            differing = ", ".join(sorted(checked ^ part.capability_names))
+            raise LoadError(
+                f"{plugin.name} brings other capabilities in this process than in its check: {differing}. What it "
+                "brings may not depend on where it is imported."
+            )
 
     def _grant(self, name: str, granted: frozenset[str]) -> None:
         loaded = self._live.snapshot.plugins[name]

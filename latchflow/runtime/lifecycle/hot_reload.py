@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -15,6 +15,10 @@ from latchflow.runtime.tasks import end_task
 
 _STEP_MILLISECONDS = 100
 _DEBOUNCE_MILLISECONDS = 800
+_LOOK_MILLISECONDS = 1000
+"""How often to look whether a folder of PLUGINS_PATH has appeared."""
+
+_AGAIN_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -35,24 +39,58 @@ async def hot_reload(installer: Installer) -> AsyncIterator[None]:
 
 
 async def _watch(installer: Installer, stop: asyncio.Event) -> None:
-    roots = [root for root in installer.folders.roots if root.is_dir()]
+    """Watch until told to stop; what ends the watch is said, and it starts again."""
+    refreshes: set[asyncio.Task[None]] = set()
+    try:
+        while not stop.is_set():
+            try:
+                await _watch_existing(installer, stop, refreshes)
+            except Exception as error:
+                log.warning("the folders of plugins cannot be watched now", reason=f"{type(error).__name__}: {error}")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _AGAIN_SECONDS)
+    finally:
+        for task in list(refreshes):
+            await end_task(task)
+
+
+async def _watch_existing(installer: Installer, stop: asyncio.Event, refreshes: set["asyncio.Task[None]"]) -> None:
+    """Watch the folders that there are, until one of them appears or goes."""
+    roots = _existing(installer)
     if not roots:
         return
-    watched = awatch(
+    log.info("watching the folders of plugins", folders=[str(root) for root in roots])
+    is_first = True
+    async for changes in awatch(
         *roots,
         watch_filter=_Relevant(roots),
         step=_STEP_MILLISECONDS,
         debounce=_DEBOUNCE_MILLISECONDS,
+        rust_timeout=_LOOK_MILLISECONDS,
+        yield_on_timeout=True,
         stop_event=stop,
-    )
-    log.info("watching the folders of plugins", folders=[str(root) for root in roots])
-    async for _ in watched:
-        try:
-            await installer.refresh()
-        except LatchflowError as error:
-            log.warning("a change of plugins could not be recorded", reason=error.message)
-        except Exception:
-            log.exception("a change of plugins could not be recorded")
+    ):
+        if changes or is_first:  # at first for what changed while nobody watched
+            is_first = False
+            # Not awaited: a version whose check hangs must not hold up the change of another plugin.
+            task = asyncio.create_task(_refresh(installer))
+            refreshes.add(task)
+            task.add_done_callback(refreshes.discard)
+        if _existing(installer) != roots:
+            return
+
+
+def _existing(installer: Installer) -> list[Path]:
+    return [root for root in installer.folders.roots if root.is_dir()]
+
+
+async def _refresh(installer: Installer) -> None:
+    try:
+        await installer.refresh(even_if_running=True)
+    except LatchflowError as error:
+        log.warning("a change of plugins could not be recorded", reason=error.message)
+    except Exception:
+        log.exception("a change of plugins could not be recorded")
 
 
 class _Relevant:

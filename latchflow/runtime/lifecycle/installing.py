@@ -1,7 +1,7 @@
 """From folders to the catalog: find plugins, check the new ones beside everything else, record the verdicts."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +13,8 @@ from latchflow.masking import readable
 from latchflow.runtime.contract import Contract, ContractError
 from latchflow.runtime.lifecycle.verdicts import Sighting, entry_after
 from latchflow.runtime.loader.copies import Copies
-from latchflow.runtime.loader.discovery import PluginSource, discover, plugin_roots
-from latchflow.runtime.loader.probe import Checks, check
+from latchflow.runtime.loader.discovery import PluginSource, discover, plugin_roots, read_source
+from latchflow.runtime.loader.probe import Checks, Verdict, check
 from latchflow.runtime.tasks import end_task
 from latchflow.store import plugin_catalog
 from latchflow.store.database import Connection, Database
@@ -65,6 +65,8 @@ class Installer:
         self.folders = folders
         self._database = database
         self._late: set[asyncio.Task[None]] = set()
+        self._checking: set[tuple[str, str]] = set()
+        self._failed: dict[str, str] = {}
         self._sources: list[PluginSource] = []
 
     async def install(self) -> None:
@@ -96,13 +98,14 @@ class Installer:
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
-    async def refresh(self, *, only: str | None = None) -> None:
+    async def refresh(self, *, only: str | None = None, even_if_running: bool = False) -> None:
         """While processes run: record what changed in the folders, and let a changed plugin that is good take over.
 
         A bad version leaves the enabled one in force and says why.
 
         Args:
             only: Look at this plugin alone, even where nothing changed or the same code has failed before.
+            even_if_running: There is one machine only: what has gone from its folders fails, wherever it runs.
 
         Raises:
             UnavailableError: The database is away.
@@ -111,11 +114,32 @@ class Installer:
         names = {sighting.source.name for sighting in sightings}
         if only is not None:
             sightings = [sighting for sighting in sightings if sighting.source.name == only]
-        wanted = [s for s in sightings if s.needs_check and (only is not None or not s.has_failed_before)]
-        async with Checks([sighting.source for sighting in wanted], copies=self.folders.copies) as checks:
-            verdicts = {sighting.source.name: await checks.verdict(index) for index, sighting in enumerate(wanted)}
-        settled = [s for s in sightings if s in wanted or not s.needs_check]
-        await self._record(settled, verdicts, keeps_running=True, names=names, only=only)
+        wanted = [s for s in sightings if s.needs_check and (only is not None or not self._is_decided(s))]
+        rest = [s for s in sightings if not s.needs_check]
+        await self._record(rest, {}, keeps_running=True, names=names, only=only, even_if_running=even_if_running)
+        checked = {(sighting.source.name, sighting.source.code_hash) for sighting in wanted}
+        self._checking |= checked
+        try:
+            async with Checks([sighting.source for sighting in wanted], copies=self.folders.copies) as checks:
+                # Each as it comes: one that hangs holds up no other.
+                for decided in asyncio.as_completed([_with(s, checks.verdict(i)) for i, s in enumerate(wanted)]):
+                    sighting, verdict = await decided
+                    self._remember(sighting.source, verdict)
+                    await self._record([sighting], {sighting.source.name: verdict}, keeps_running=True)
+        finally:
+            self._checking -= checked
+
+    def _is_decided(self, sighting: Sighting) -> bool:
+        """Whether exactly this code has failed already, or is being checked by an earlier look."""
+        source, known = sighting.source, sighting.known
+        has_failed = known is not None and known.error is not None and self._failed.get(source.name) == source.code_hash
+        return has_failed or sighting.has_failed_before or (source.name, source.code_hash) in self._checking
+
+    def _remember(self, source: PluginSource, verdict: Verdict) -> None:
+        if isinstance(verdict, ContractError):
+            self._failed[source.name] = source.code_hash
+        else:
+            self._failed.pop(source.name, None)
 
     async def find(self, name: str, code_hash: str | None = None) -> PluginSource | None:
         """A plugin's folder, read anew; with a hash only if it holds exactly that code."""
@@ -160,11 +184,12 @@ class Installer:
     async def _record(
         self,
         sightings: Sequence[Sighting],
-        verdicts: Mapping[str, Contract | ContractError],
+        verdicts: Mapping[str, Verdict],
         *,
         keeps_running: bool,
         names: set[str] | None = None,
         only: str | None = None,
+        even_if_running: bool = False,
     ) -> None:
         """Write the verdicts; `names` are all that were found, so that the others are known to be missing."""
         async with self._database.transaction() as connection:
@@ -172,7 +197,7 @@ class Installer:
             known = await plugin_catalog.load(connection)
             if names is not None:
                 missing = known.keys() - names if only is None else {only} - names
-                await plugin_catalog.fail_missing(connection, missing, even_if_running=keeps_running)
+                await plugin_catalog.fail_missing(connection, missing, even_if_running=even_if_running)
             for sighting in sightings:
                 # Others may have changed the plugin while it was checked.
                 now = replace(sighting, known=known.get(sighting.source.name))
@@ -180,9 +205,28 @@ class Installer:
                 if verdict is None and now.needs_check:
                     continue  # enabled meanwhile, by somebody who has its verdict
                 fault = str(verdict) if isinstance(verdict, ContractError) else None
+                if await _is_outdated(sighting, now, verdict):
+                    continue  # whoever changed the folder, or the row, has a newer verdict
                 entry = entry_after(now, None if now.is_checked else fault, keeps_running=keeps_running)
                 contract = verdict if isinstance(verdict, Contract) and now.needs_check else None
                 await save_entry(connection, entry, contract)
+
+
+async def _with(sighting: Sighting, verdict: Awaitable[Verdict]) -> tuple[Sighting, Verdict]:
+    return sighting, await verdict
+
+
+async def _is_outdated(looked_at: Sighting, now: Sighting, verdict: Verdict | None) -> bool:
+    source = now.source
+    if verdict is not None and (await asyncio.to_thread(read_source, source.folder)).code_hash != source.code_hash:
+        return True
+    is_bad = source.error is not None or isinstance(verdict, ContractError)
+    before, after = looked_at.known, now.known
+    return (
+        is_bad
+        and after is not None
+        and (before is None or (before.status, before.code_hash) != (after.status, after.code_hash))
+    )
 
 
 async def save_entry(connection: Connection, entry: CatalogPlugin, contract: Contract | None) -> None:

@@ -1,6 +1,7 @@
 """What this process runs now: a snapshot that is replaced whole, and the putting away of what was replaced."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from latchflow.runtime.loader.loading import unload_package
 
 _DISPOSE_SECONDS = 5.0
 _GRACE_SECONDS = 1.0
+_COLLECT_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,8 @@ class LiveRegistry:
         self._draining: dict[tuple[str, str], _Draining] = {}
         self._disposing: set[tuple[str, str]] = set()
         self._changed = asyncio.Event()
+        self._collecting: asyncio.TimerHandle | None = None
+        self._is_closing = False
         self._before_disposal: list[Callable[[LoadedPlugin], Awaitable[None]]] = []
 
     def before_disposal(self, let_go: Callable[[LoadedPlugin], Awaitable[None]]) -> None:
@@ -112,17 +116,21 @@ class LiveRegistry:
 
     async def close(self) -> None:
         """Put everything away; calls in flight have had their time and get one second more."""
+        self._is_closing = True
         for name in list(self._parts):
             self.take_out(name)
         tasks = [draining.task for draining in self._draining.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
         for key, draining in list(self._draining.items()):
-            if key not in self._disposing:
+            # While one is put away, another may have come to its end by itself.
+            if key in self._draining and key not in self._disposing:
                 draining.task.cancel()
                 await self._put_away(key, draining.part)
         if tasks:
             await asyncio.wait(tasks)
+        if self._collecting is not None:
+            self._collecting.cancel()
 
     def _swap(self) -> None:
         self.snapshot = Registry.union(self._parts.values())
@@ -150,11 +158,19 @@ class LiveRegistry:
             if plugin.copy is not None:
                 unload_package(plugin.code_hash)
                 plugin.copy.release()
+                self._collect_later()
         finally:
             self._disposing.discard(key)
             self._draining.pop(key, None)
             self._changed.set()
         log.info("a version of a plugin was put away", plugin=plugin.name, version=plugin.version)
+
+    def _collect_later(self) -> None:
+        """Free what refers to itself in what was unloaded: once for several, as everything stops meanwhile."""
+        if self._collecting is not None:
+            self._collecting.cancel()
+        if not self._is_closing:
+            self._collecting = asyncio.get_running_loop().call_later(_COLLECT_SECONDS, gc.collect)
 
 
 async def dispose(part: Registry) -> None:

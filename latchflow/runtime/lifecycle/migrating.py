@@ -11,13 +11,17 @@ from packaging.version import InvalidVersion, Version
 from latchflow.config_schemas import check_config, secret_strings, templates
 from latchflow.errors import InvalidInputError
 from latchflow.expression_checks import check_expressions
-from latchflow.masking import mask, readable
+from latchflow.masking import mask, readable, readable_json
 from latchflow.runtime.invoking.configs import ConfigError, config_of
-from latchflow.runtime.isolation.loops import is_being_cancelled
+from latchflow.runtime.isolation.loops import PluginBlockedError, PluginClosedError, is_being_cancelled
 from latchflow.runtime.lifecycle.registry import Loaded
 
 _MIGRATE_SECONDS = 5.0
 _MAX_MESSAGE = 500
+
+
+class InterruptedMigrationError(ConfigError):
+    """The plugin was put away, or its loop replaced, while it migrated: this says nothing of the config."""
 
 
 async def fitting_config(loaded: Loaded[Any], config: Any, *, from_version: str) -> Any:
@@ -29,6 +33,7 @@ async def fitting_config(loaded: Loaded[Any], config: Any, *, from_version: str)
         from_version: The version of the plugin that saved it.
 
     Raises:
+        InterruptedMigrationError: Whether it can be migrated is still open.
         ConfigError: It does not fit and cannot be migrated. The message names the place and quotes no value.
     """
     fault = fault_of(loaded, config)
@@ -81,9 +86,14 @@ async def _migrated(loaded: Loaded[Any], config: Any, from_version: str) -> Any:
             )
         if not isinstance(answer, Mapping):
             raise ConfigError(f"{where} answered {type(answer).__name__}, not a mapping.")
-        return json.loads(json.dumps(dict(answer), allow_nan=False))
+        migrated = json.loads(json.dumps(dict(answer), allow_nan=False))
+        if readable_json(migrated) != migrated:
+            raise ConfigError(f"{where} answered text that cannot be stored (NUL or a lone surrogate).")
+        return migrated
     except ConfigError:
         raise
+    except (PluginBlockedError, PluginClosedError) as error:
+        raise InterruptedMigrationError(f"{where} was interrupted: {type(error).__name__}. Try again.") from None
     except BaseException as error:  # a plugin may raise anything; its message may quote the config
         if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
             raise

@@ -195,6 +195,12 @@ class Registry:
             providers=_merged(part.providers for part in parts),
         )
 
+    @property
+    def capability_names(self) -> set[str]:
+        """Every capability as ``KIND/key``."""
+        triggers = (*self.inbound_triggers, *self.scheduled_triggers, *self.resident_triggers)
+        return {f"ACTION/{key}" for _, key in self.actions} | {f"TRIGGER/{key}" for _, key in triggers}
+
     def only(self, name: str) -> "Registry":
         """What one plugin brings."""
 

@@ -1,14 +1,15 @@
 """After a newer version came into force: definitions whose config it does not take are migrated, or marked."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import structlog
 
 from latchflow.crypto import Keyring
-from latchflow.errors import SealError
+from latchflow.errors import SealError, UnavailableError
 from latchflow.runtime.invoking.configs import ConfigError
 from latchflow.runtime.lifecycle.live import LiveRegistry
-from latchflow.runtime.lifecycle.migrating import fitting_config
+from latchflow.runtime.lifecycle.migrating import InterruptedMigrationError, fitting_config
 from latchflow.runtime.lifecycle.registry import Loaded, Registry
 from latchflow.store.config_checks import UncheckedDefinition, note_checked, unchecked
 from latchflow.store.database import Database
@@ -32,14 +33,25 @@ async def sweep(database: Database, keyring: Keyring, live: LiveRegistry) -> Non
     """
     for kind in (TRIGGERS, ACTIONS):
         for _ in range(_BATCHES):
-            snapshot = live.snapshot
-            loaded = {name: plugin.code_hash for name, plugin in snapshot.plugins.items()}
-            async with database.connection() as connection:
-                batch = await unchecked(connection, kind, loaded, limit=_BATCH)
-            for definition in batch:
-                await _check(database, keyring, snapshot, kind, definition)
-            if len(batch) < _BATCH:
+            if not await _check_batch(database, keyring, live.snapshot, kind):
                 break
+
+
+async def _check_batch(database: Database, keyring: Keyring, snapshot: Registry, kind: DefinitionKind) -> bool:
+    """Whether there may be more."""
+    loaded = {name: plugin.code_hash for name, plugin in snapshot.plugins.items()}
+    with ExitStack() as uses:
+        for plugin in snapshot.plugins.values():  # none is put away meanwhile
+            uses.enter_context(plugin.uses)
+        async with database.connection() as connection:
+            batch = await unchecked(connection, kind, loaded, limit=_BATCH)
+        for definition in batch:
+            try:
+                await _check(database, keyring, snapshot, kind, definition)
+            except InterruptedMigrationError as error:
+                log.warning("a config stays unchecked for now", definition=str(definition.id), reason=str(error))
+                return False
+    return len(batch) == _BATCH
 
 
 async def _check(
@@ -47,20 +59,25 @@ async def _check(
 ) -> None:
     plugin = snapshot.plugins[definition.plugin]
     loaded = find_capability(snapshot, kind, definition.plugin, definition.capability_key)
-    fault, config, migrated = None, None, None
+    fault: str | None = None
     try:
         config = keyring.open_json(definition.config_sealed, kind.place(definition.id, definition.plugin))
         if loaded is None:
             raise ConfigError(f"{plugin.name} {plugin.version} no longer brings {definition.capability_key!r}.")
-        with plugin.uses:
-            migrated = await fitting_config(loaded, config, from_version=definition.plugin_version)
+        migrated = await fitting_config(loaded, config, from_version=definition.plugin_version)
+        if migrated != config:
+            async with database.transaction() as connection:
+                await migrate_definition(connection, keyring, kind, definition, migrated, plugin_version=plugin.version)
+            return
+    except (InterruptedMigrationError, UnavailableError):
+        raise
     except (ConfigError, SealError) as error:
         fault = str(error)
+    except Exception as error:  # one definition holds up no other
+        log.exception("a config could not be checked", definition=str(definition.id), plugin=plugin.name)
+        fault = f"{plugin.name} {plugin.version} could not check this config: {type(error).__name__}."
+    if fault is not None:
         log.warning("a config does not fit the plugin", definition=str(definition.id), plugin=plugin.name, reason=fault)
-    if fault is None and migrated != config:
-        async with database.transaction() as connection:
-            await migrate_definition(connection, keyring, kind, definition, migrated, plugin_version=plugin.version)
-        return
     async with database.connection() as connection:
         await note_checked(connection, kind, definition, fault=fault)
 

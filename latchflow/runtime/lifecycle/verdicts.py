@@ -80,9 +80,14 @@ def entry_after(sighting: Sighting, fault: str | None, *, keeps_running: bool) -
 
 
 def _granted(sighting: Sighting) -> Sequence[str]:
-    """What admins granted; of a trusted plugin also what it declares for the first time."""
+    """What admins granted, as far as it is declared; of a trusted plugin also what it declares for the first time."""
     source, known = sighting.source, sighting.known
     if known is None or (not known.is_wanted and known.status != "DISABLED"):
-        return source.scopes if sighting.is_trusted else (known.granted_scopes if known else ())
+        return source.scopes if sighting.is_trusted else _declared(known.granted_scopes if known else (), source)
     added = [scope for scope in source.scopes if scope not in known.scopes] if sighting.is_trusted else []
-    return [*known.granted_scopes, *added]
+    return [*_declared(known.granted_scopes, source), *added]
+
+
+def _declared(granted: Sequence[str], source: PluginSource) -> list[str]:
+    """A scope that comes back in a later version has to be granted again."""
+    return [scope for scope in granted if scope in source.scopes]

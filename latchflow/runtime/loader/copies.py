@@ -22,7 +22,7 @@ class CopyError(Exception):
     """A plugin's code cannot be copied; the message says what to mend."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Copy:
     """A copy in use. It stays until it is released, or the process ends, however that comes."""
 
@@ -30,9 +30,10 @@ class Copy:
     _lock: int
 
     def release(self) -> None:
-        """It may be removed."""
-        with suppress(OSError):
-            os.close(self._lock)
+        """It may be removed. Safe to repeat: the number of its lock may be another file's by then."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
 
 
 class Copies:

@@ -7,9 +7,13 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+import structlog
+
 from latchflow.names import normal_form
-from latchflow.runtime.loader.plugin_folder import FolderError, code_hash
+from latchflow.runtime.loader.plugin_folder import FolderError, check_root, code_hash
 from latchflow.runtime.loader.plugin_toml import TomlError, read_plugin_toml
+
+log = structlog.get_logger(__name__)
 
 ENTRY_POINT_GROUP = "latchflow.plugins"
 
@@ -65,6 +69,7 @@ def read_source(folder: Path) -> PluginSource:
     except TomlError as error:
         return _broken(folder, error, name=error.name, field=error.field)
     try:
+        check_root(folder.parent)
         hash_of_code = code_hash(folder)
     except FolderError as error:
         return _broken(folder, error, name=data["name"])
@@ -83,13 +88,20 @@ def read_source(folder: Path) -> PluginSource:
 
 def _folders(roots: Iterable[Path]) -> Iterator[Path]:
     for root in roots:
-        if root.is_dir():
-            yield from sorted(path for path in root.iterdir() if os.path.lexists(path / "plugin.toml"))
+        try:
+            if root.is_dir():
+                yield from sorted(path for path in root.iterdir() if os.path.lexists(path / "plugin.toml"))
+        except OSError as error:  # the plugins elsewhere are as good as ever
+            log.error("a folder of plugins cannot be read", folder=str(root), reason=error.strerror)
 
 
 def _installed() -> Iterator[Path]:
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        spec = find_spec(entry_point.module.partition(".")[0])
+        try:
+            spec = find_spec(entry_point.module.partition(".")[0])
+        except Exception as error:  # one package that declares nonsense keeps no process from starting
+            log.error("an installed plugin cannot be found", declared=entry_point.value, reason=str(error))
+            continue
         if spec is not None and spec.submodule_search_locations:
             base = Path(next(iter(spec.submodule_search_locations)))
             yield base.joinpath(*entry_point.module.split(".")[1:])

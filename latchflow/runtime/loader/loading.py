@@ -1,9 +1,9 @@
 """Importing one plugin's package from the copy of its code, under a module name of its own, and putting it away."""
 
-import gc
 import importlib.util
 import linecache
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -25,6 +25,10 @@ _PREFIX = "lp_"
 _originals: dict[str, tuple[Path, Path]] = {}
 """For a package that is loaded: the copy it is loaded from, and the folder that people know."""
 
+_lock = threading.Lock()
+_importing: set[str] = set()
+"""Packages whose import has begun and not ended: one that outlasted its limit goes on in its thread."""
+
 
 class LoadError(Exception):
     """A plugin's code could not be imported; the message names the file and the line."""
@@ -44,8 +48,23 @@ def load_package(source: PluginSource, copy: Path) -> ModuleType:
         LoadError: Importing raised anything at all, SystemExit included.
     """
     name = module_name(source.code_hash)
-    if name in sys.modules:
-        return sys.modules[name]
+    with _lock:
+        if name in _importing:
+            raise LoadError(
+                f"{source.folder / '__init__.py'}: an import of it that took too long goes on in this process. Make it "
+                "quicker, and restart the process."
+            )
+        if name in sys.modules:
+            return sys.modules[name]
+        _importing.add(name)
+    try:
+        return _import(name, source, copy)
+    finally:
+        with _lock:
+            _importing.discard(name)
+
+
+def _import(name: str, source: PluginSource, copy: Path) -> ModuleType:
     file = copy / "__init__.py"
     if not file.is_file():
         raise LoadError(f"{source.folder / '__init__.py'}: it is missing; a plugin is a package that binds `plugin`")
@@ -74,9 +93,9 @@ def unload_package(code_hash: str) -> None:
     name = module_name(code_hash)
     for loaded in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
         del sys.modules[loaded]
-    _originals.pop(name, None)
-    linecache.checkcache()
-    gc.collect()
+    _, folder = _originals.pop(name, (None, None))
+    for shown in [key for key in list(linecache.cache) if folder is not None and key.startswith(f"{folder}/")]:
+        linecache.cache.pop(shown, None)
 
 
 def module_name(code_hash: str) -> str:

@@ -54,6 +54,18 @@ def code_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def check_root(root: Path) -> None:
+    """Refuse a folder of plugins' folders in which everyone could put one in the place of another.
+
+    Raises:
+        FolderError: Everyone may write it.
+        OSError: It cannot be read.
+    """
+    mode = root.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise FolderError(root, f"everyone on this machine may put plugins into it; run: chmod o-w '{root}'")
+
+
 def _files(folder: Path) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         for entry in entries:

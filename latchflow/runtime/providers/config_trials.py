@@ -10,7 +10,7 @@ from latchflow.errors import ConfigurationError, InvalidInputError
 from latchflow.masking import readable
 from latchflow.runtime.providers.config_keys import HTTP_EGRESS_ALLOW, SMTP_FROM, SMTP_URL
 from latchflow.runtime.providers.host_services import HostServices
-from latchflow.runtime.providers.providers import RunningEmail
+from latchflow.runtime.providers.running_provider import RunningEmail
 from latchflow.sdk import EmailAddress, EmailDelivery, EmailMessage, ServiceError
 from latchflow.services.email import SmtpEmail
 from latchflow.services.email_message import message_id

@@ -1,8 +1,10 @@
 """What people may know of the providers: configured, active, or why not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from latchflow.errors import SealError
 from latchflow.runtime.providers.provider_configs import ProviderConfig, effective, ranked
 from latchflow.runtime.providers.system_config import SystemConfig
 from latchflow.store import system_config
@@ -36,18 +38,17 @@ class _Listed:
 async def provider_states(connection: Connection, config: SystemConfig) -> Mapping[tuple[str, str], ProviderState]:
     """Every provider's state, by plugin and id; the environment is that of this process.
 
-    Raises:
-        SealError: A config cannot be opened.
+    A config that cannot be opened is the problem of that provider alone.
     """
     known = await system_config.providers(connection)
-    stored = await config.stored_on(connection, [one.key for one in known])
+    stored, sealed = await _opened(connection, config, [one.key for one in known])
     listed = [
         _Listed(
             plugin_name=one.plugin,
             id=one.id,
             kind=one.kind,
             is_usable=one.is_usable,
-            config=effective(one.config_schema, one.defaults, stored.get(one.key)),
+            config=sealed.get(one.key) or effective(one.config_schema, one.defaults, stored.get(one.key)),
         )
         for one in known
     ]
@@ -61,3 +62,22 @@ async def provider_states(connection: Connection, config: SystemConfig) -> Mappi
         )
         for one in listed
     }
+
+
+async def _opened(
+    connection: Connection, config: SystemConfig, keys: Sequence[str]
+) -> tuple[Mapping[str, Any], Mapping[str, ProviderConfig]]:
+    """What is stored, and what takes the place of what cannot be opened."""
+    try:
+        return await config.stored_on(connection, keys), {}
+    except SealError:
+        pass  # one of them; the others are as good as ever
+    stored: dict[str, Any] = {}
+    sealed: dict[str, ProviderConfig] = {}
+    for key in keys:
+        try:
+            stored |= await config.stored_on(connection, [key])
+        except SealError as error:
+            problem = f"What the system config has for it cannot be opened: {error.message}"
+            sealed[key] = ProviderConfig(values={}, sources={}, is_stored=True, problem=problem)
+    return stored, sealed

@@ -2,183 +2,41 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import structlog
 
 from latchflow.config_schemas import secret_strings
 from latchflow.errors import LatchflowError, UnavailableError
-from latchflow.masking import Masker, readable
+from latchflow.masking import Masker
 from latchflow.names import provider_config_key
 from latchflow.runtime.invoking.configs import ConfigError, config_of, secrets_of
 from latchflow.runtime.invoking.plugin_log import plugin_logger
-from latchflow.runtime.isolation.loops import is_being_cancelled
 from latchflow.runtime.lifecycle.registry import Key, LoadedPlugin, LoadedProvider, Registry
-from latchflow.runtime.providers.provider_configs import ProviderConfig, effective, ranked
+from latchflow.runtime.providers.provider_configs import effective, ranked
+from latchflow.runtime.providers.running_provider import Candidate, RunningEmail, RunningProvider
 from latchflow.runtime.providers.system_config import SystemConfig
 from latchflow.sdk import (
-    EmailDelivery,
-    EmailLookup,
     HttpService,
     Network,
     ProviderSetup,
-    SendResult,
     ServiceError,
 )
 
 _MAKING_SECONDS = 10.0
-_DISPOSING_SECONDS = 5.0
-_MAX_MESSAGE = 2000
-_KINDS = frozenset({"validation", "denied", "not_found", "rate_limited", "retryable", "fatal", "outcome_unknown"})
+_FAILURE_SECONDS = 5.0
+"""How long one that could not be made is not tried again, so that what waits for it does not wait in a row."""
+
+_TRIES = 3
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A loaded provider with its config of now."""
-
-    loaded: LoadedProvider
-    config: ProviderConfig
-
-    @property
-    def plugin_name(self) -> str:
-        """The plugin that brings it."""
-        return self.loaded.plugin.name
-
-    @property
-    def id(self) -> str:
-        """Its id in the plugin."""
-        return self.loaded.declaration.id
-
-    @property
-    def key(self) -> Key:
-        """Its place in the registry."""
-        return self.plugin_name, self.id
-
-
-@dataclass(eq=False, kw_only=True)
-class RunningProvider:
-    """An instance of a provider, for one loaded version and one config.
-
-    Attributes:
-        instance: What the plugin's class made. Its methods run on the plugin's loop only.
-        users: Who uses it now; it is put away when the last one is done.
-    """
-
-    candidate: Candidate
-    instance: Any
-    masker: Masker
-    users: int = 0
-    is_retired: bool = False
-    _disposed: bool = field(default=False, init=False)
-
-    @property
-    def name(self) -> str:
-        """Its name in records."""
-        return f"{self.candidate.plugin_name}/{self.candidate.id}"
-
-    async def call(self, function: Callable[..., Any], *arguments: Any, deadline: datetime, unknown: bool) -> Any:
-        """Call a method of the instance on the plugin's loop.
-
-        Args:
-            function: The method.
-            *arguments: Its arguments.
-            deadline: When its answer is no longer waited for.
-            unknown: Whether a fault of the provider's leaves open what has happened; else it is ``retryable``.
-
-        Raises:
-            ServiceError: What the provider raised, without the secrets of its config.
-        """
-        limit = asyncio.timeout(max((deadline - datetime.now(UTC)).total_seconds(), 0.0))
-        try:
-            async with limit:
-                return await self.candidate.loaded.plugin.loop.call(function, *arguments)
-        except BaseException as error:  # a plugin may raise anything; the host must live on
-            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-                raise
-            raise self._shown(error, timed_out=limit.expired(), unknown=unknown) from None
-
-    @asynccontextmanager
-    async def used(self) -> AsyncIterator["RunningProvider"]:
-        """Keep it from being put away while the block runs."""
-        self.users += 1
-        try:
-            with self.candidate.loaded.plugin.uses:
-                yield self
-        finally:
-            self.users -= 1
-            if self.is_retired:
-                await self.retire()
-
-    async def retire(self) -> None:
-        """Put it away, once it is not in use any more."""
-        self.is_retired = True
-        dispose = getattr(self.instance, "dispose", None)
-        if self.users or self._disposed or dispose is None:
-            return
-        self._disposed = True
-        try:
-            async with asyncio.timeout(_DISPOSING_SECONDS):
-                await self.candidate.loaded.plugin.loop.call(dispose)
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-                raise
-            log.warning("a provider could not be put away", provider=self.name, error=self._text(error))
-
-    def _shown(self, error: BaseException, *, timed_out: bool, unknown: bool) -> ServiceError:
-        if isinstance(error, ServiceError) and error.kind in _KINDS:
-            return ServiceError(error.kind, self._text(error), retry_after=error.retry_after)
-        reason = "no answer in time" if timed_out else f"{type(error).__name__}: {self._text(error)}"
-        log.error("a provider failed", provider=self.name, reason=reason)
-        kind = "outcome_unknown" if unknown else "retryable"
-        return ServiceError(cast("Any", kind), f"The provider {self.name} failed: {reason}")
-
-    def _text(self, error: BaseException) -> str:
-        try:
-            text = str(error)
-        except Exception:  # it is the plugin's code
-            text = "(without a text)"
-        return readable(self.masker.text(text))[:_MAX_MESSAGE]
-
-
-class RunningEmail:
-    """An email provider that is ready; implements `latchflow.services.mail.MailProvider`."""
-
-    def __init__(self, running: RunningProvider) -> None:
-        self._running = running
-
-    @property
-    def name(self) -> str:
-        """Its name in records."""
-        return self._running.name
-
-    @property
-    def can_find(self) -> bool:
-        """Whether it can be asked what became of a mail."""
-        return isinstance(self._running.instance, EmailLookup)
-
-    async def send(self, delivery: EmailDelivery) -> SendResult:
-        """Send one mail. Raises as `latchflow.sdk.EmailProvider.send`."""
-        send = self._running.instance.send
-        result = await self._running.call(send, delivery, deadline=delivery.deadline, unknown=True)
-        if not isinstance(result, SendResult):
-            message = f"The provider {self.name} answered {type(result).__name__} instead of SendResult."
-            raise ServiceError("outcome_unknown", message)
-        return result
-
-    async def find(self, delivery: EmailDelivery) -> SendResult | None:
-        """What became of a mail."""
-        find = self._running.instance.find
-        result = await self._running.call(find, delivery, deadline=delivery.deadline, unknown=False)
-        if result is not None and not isinstance(result, SendResult):
-            message = f"The provider {self.name} answered {type(result).__name__} instead of SendResult or None."
-            raise ServiceError("outcome_unknown", message)
-        return result
+class _GoneError(Exception):
+    """This version of the provider's plugin was put away while it was being made."""
 
 
 class Providers:
@@ -200,7 +58,8 @@ class Providers:
         self._network = network
         self._running: dict[Key, RunningProvider] = {}
         self._warned: dict[Key, str] = {}
-        self._lock = asyncio.Lock()
+        self._locks: dict[Key, asyncio.Lock] = {}
+        self._failed: dict[Key, tuple[Candidate, float]] = {}
 
     @asynccontextmanager
     async def active(self, kind: str) -> AsyncIterator[RunningProvider | None]:
@@ -209,14 +68,13 @@ class Providers:
         Raises:
             ServiceError: ``retryable`` while the configs cannot be read, ``fatal`` when they cannot be opened.
         """
-        async with self._first(ranked(await self._candidates(kind))) as running:
+        async with self._first(kind) as running:
             yield running
 
     @asynccontextmanager
     async def named(self, kind: str, name: str) -> AsyncIterator[RunningProvider | None]:
         """A provider by its name in records; None when it is not configured here. Raises as `active`."""
-        candidates = ranked(await self._candidates(kind))
-        async with self._first([one for one in candidates if f"{one.plugin_name}/{one.id}" == name]) as running:
+        async with self._first(kind, name) as running:
             yield running
 
     @asynccontextmanager
@@ -226,8 +84,9 @@ class Providers:
         Raises:
             ServiceError: ``fatal``, saying why it cannot be made.
         """
-        running = await self._make(self._candidate(key, value))
-        with running.candidate.loaded.plugin.uses:
+        candidate = self._candidate(key, value)
+        with candidate.loaded.plugin.uses:
+            running = await self._make(candidate)
             try:
                 yield running
             finally:
@@ -267,18 +126,34 @@ class Providers:
         await asyncio.gather(*(one.retire() for one in running))
 
     @asynccontextmanager
-    async def _first(self, candidates: Iterable[Candidate]) -> AsyncIterator[RunningProvider | None]:
-        """The first of them that can be made."""
-        for candidate in candidates:
-            running = await self._ready(candidate)
-            if running is not None:
-                async with running.used():
-                    yield running
-                return
-        yield None
+    async def _first(self, kind: str, name: str | None = None) -> AsyncIterator[RunningProvider | None]:
+        """The first that can be made, of all or of those with this name."""
+        async with AsyncExitStack() as held:
+            yield await self._held(kind, name, held)
 
-    async def _candidates(self, kind: str) -> list[Candidate]:
-        loaded = [one for one in self._registry().providers.values() if one.declaration.kind == kind]
+    async def _held(self, kind: str, name: str | None, held: AsyncExitStack) -> RunningProvider | None:
+        for _ in range(_TRIES):
+            with ExitStack() as uses:
+                loaded = [one for one in self._registry().providers.values() if one.declaration.kind == kind]
+                for one in loaded:  # before anything is awaited: none of them is put away meanwhile
+                    uses.enter_context(one.plugin.uses)
+                try:
+                    for candidate in ranked(await self._candidates(loaded)):
+                        if name not in (None, f"{candidate.plugin_name}/{candidate.id}"):
+                            continue
+                        running, old = await self._ready(candidate)
+                        if running is None:
+                            continue
+                        entered = await held.enter_async_context(running.used())
+                        if old is not None:
+                            await old.retire()
+                        return entered
+                except _GoneError:
+                    continue  # the snapshot of now has what came in its place
+            return None
+        raise ServiceError("retryable", f"The {kind} provider is being replaced. Try again shortly.")
+
+    async def _candidates(self, loaded: Iterable[LoadedProvider]) -> list[Candidate]:
         keys = {provider_config_key(one.plugin.name, one.declaration.id): one for one in loaded}
         if not keys:
             return []
@@ -295,22 +170,34 @@ class Providers:
         self._warn(candidates)
         return candidates
 
-    async def _ready(self, candidate: Candidate) -> RunningProvider | None:
-        """The instance for this version and config; None when it cannot be made."""
-        async with self._lock:
-            running = self._running.get(candidate.key)
+    async def _ready(self, candidate: Candidate) -> tuple[RunningProvider | None, RunningProvider | None]:
+        """The instance for this version and config; None when it cannot be made. Then the one to be retired.
+
+        Raises:
+            _GoneError: The version was put away meanwhile.
+        """
+        key, now = candidate.key, asyncio.get_running_loop().time
+        running = self._running.get(key)
+        if running is not None and _is_same(running.candidate, candidate):
+            return running, None
+        # Plugin code runs meanwhile: who needs another provider does not wait for it.
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            running = self._running.get(key)
             if running is not None and _is_same(running.candidate, candidate):
-                return running
+                return running, None
+            failed, until = self._failed.get(key, (None, 0.0))
+            if failed is not None and _is_same(failed, candidate) and now() < until:
+                return None, None
             try:
                 made = await self._make(candidate)
             except ServiceError as error:
-                self._warn_of(candidate.key, str(error))
-                return None
-            self._running[candidate.key] = made
-            self._warned.pop(candidate.key, None)
-        if running is not None:
-            await running.retire()
-        return made
+                self._failed[key] = candidate, now() + _FAILURE_SECONDS
+                self._warn_of(key, str(error))
+                return None, None
+            self._running[key] = made
+            self._failed.pop(key, None)
+            self._warned.pop(key, None)
+        return made, running
 
     async def _make(self, candidate: Candidate) -> RunningProvider:
         loaded, values = candidate.loaded, candidate.config.values
@@ -335,6 +222,9 @@ class Providers:
         try:
             running.instance = await running.call(make, deadline=deadline, unknown=False)
         except ServiceError as error:
+            current = self._registry().providers.get(candidate.key)
+            if current is None or current.plugin.loop is not loaded.plugin.loop:
+                raise _GoneError(str(error)) from None
             raise ServiceError("fatal", str(error)) from None
         return running
 

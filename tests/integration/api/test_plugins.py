@@ -114,6 +114,36 @@ async def test_a_plugin_that_breaks_the_contract_is_not_enabled_and_says_why(
     assert "ZeroDivisionError" in failed["error"]
 
 
+async def test_a_disabled_plugin_that_cannot_be_enabled_stays_disabled_with_the_reason(
+    client: httpx2.AsyncClient, folder: Path, query: Query
+) -> None:
+    await patch(client, status="ENABLED")
+    await patch(client, status="DISABLED")
+    (folder / "__init__.py").write_text("1 / 0\n")
+
+    answer = await patch(client, status="ENABLED")
+
+    after = await plugin_of(client)
+    assert (answer.status_code, after["status"]) == (409, "DISABLED")
+    assert "ZeroDivisionError" in after["error"]
+    entries = query("SELECT detail FROM audit_entries WHERE kind = 'admin' AND plugin_name = %s", GREETER)
+    assert [entry["detail"]["fields"] for entry in entries].count(["error"]) == 1
+
+
+async def test_a_provider_whose_config_cannot_be_opened_is_listed_with_that_problem(
+    client: httpx2.AsyncClient, folder: Path, query: Query
+) -> None:
+    (folder / "__init__.py").write_text(WITH_PROVIDER)
+    (provider,) = (await patch(client, status="ENABLED", grantedScopes=["email:send"])).json()["providers"]
+    await client.put(f"/system/config/{provider['configKey']}", json={"value": {"user": "x"}})
+    query("UPDATE system_config SET value_sealed = '\\x0011223344'::bytea RETURNING 1")
+
+    (after,) = (await plugin_of(client))["providers"]
+
+    assert (after["isConfigured"], after["isActive"]) == (False, False)
+    assert "cannot be opened" in after["problem"]
+
+
 async def test_a_mended_plugin_is_enabled_by_a_reload(client: httpx2.AsyncClient, folder: Path) -> None:
     (folder / "__init__.py").write_text("1 / 0\n")
     await patch(client, status="ENABLED")

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,47 @@ def test_the_hash_changes_with_every_byte_and_name_but_not_with_caches(tmp_path:
     (folder / "data.txt").rename(folder / "other.txt")
 
     assert len({first, second, code_hash(folder)}) == 3
+
+
+def test_a_folder_of_plugins_that_everyone_may_write_is_refused_unless_it_is_sticky(tmp_path: Path) -> None:
+    write_plugin(tmp_path / "root", name="greeter")
+    (tmp_path / "root").chmod(0o777)
+    refused = named(tmp_path / "root")["greeter"]
+    (tmp_path / "root").chmod(0o1777)
+
+    assert f"chmod o-w '{tmp_path / 'root'}'" in (refused or "")
+    assert named(tmp_path / "root")["greeter"] is None
+
+
+@pytest.mark.parametrize("value", ["foo-bar", "__main__", "nowhere_at_all", "os.path"])
+def test_a_malformed_entry_point_keeps_no_other_plugin_from_being_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    write_plugin(tmp_path / "root", name="greeter")
+    installed = tmp_path / "site" / "bad-1.0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(f"[latchflow.plugins]\nx = {value}\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    assert named(tmp_path / "root")["greeter"] is None
+
+
+def test_a_root_that_cannot_be_read_keeps_no_other_plugin_from_being_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plugin(tmp_path / "root", name="greeter")
+    (tmp_path / "closed").mkdir()
+    iterdir = Path.iterdir
+
+    def refuse(path: Path) -> Any:
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
+
+    assert [s.error for s in discover([tmp_path / "closed", tmp_path / "root"]) if s.name == "greeter"] == [None]
 
 
 def test_every_path_of_the_setting_is_a_root(tmp_path: Path) -> None:

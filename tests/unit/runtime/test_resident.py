@@ -154,6 +154,23 @@ async def test_a_new_version_starts_when_the_old_one_has_stopped_and_frees_that(
     assert done(new) == ["made new", "start new"]
 
 
+async def test_a_new_version_goes_on_where_the_old_one_ended(host: ResidentHost, registries: list[Registry]) -> None:
+    async def stop(self: Listener) -> None:
+        await self.emit(context={}, cursor=6)
+
+    seen = []
+
+    async def start(self: Listener) -> None:
+        seen.append(self.setup.cursor)
+
+    old, new = loaded(registries, stop=stop), loaded(registries, start=start)
+    await host.start(old, definition(cursor=5))
+
+    await host.swap(new, definition(cursor=5))
+
+    assert seen == [6]
+
+
 async def _sleep(_: Any) -> None:
     await asyncio.sleep(60)
 
