@@ -15,7 +15,8 @@ from latchflow.runtime.isolation.culprits import is_own_code
 
 _TRYING_SECONDS = 60.0
 _PAUSE_SECONDS = 0.001
-_UNDISTURBED_SECONDS = 1.0
+_UNDISTURBED_SECONDS = 0.05
+"""Whoever waits for the interpreter meanwhile waits so long at most before asking for it."""
 
 UNCARRIED = (StopIteration, GeneratorExit)
 """No future carries the first, so that the caller would wait for ever; the second closes whoever awaits it."""
