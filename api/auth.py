@@ -38,6 +38,7 @@ class Caller:
     Attributes:
         name: The token's name, a user's address for a personal one; the actor of what the call does.
         user_id: Whose personal token it is.
+        owner_id: The user it is bound to; tokens that it makes are, too.
         limits: The events it sees; None: all of them. Every query for a caller with ``events:…`` takes them.
     """
 
@@ -45,6 +46,7 @@ class Caller:
     token_id: UUID
     scopes: frozenset[str]
     user_id: UUID | None = None
+    owner_id: UUID | None = None
     limits: Limits | None = None
 
 
@@ -81,7 +83,12 @@ async def authenticate(scope: Scope) -> None:
         await context.denials.record(entry)
         raise UnauthorizedError(_REFUSALS[reason])
     scope[_CALLER] = Caller(
-        name=state.name, token_id=state.id, scopes=state.scopes, user_id=state.user_id, limits=state.limits
+        name=state.name,
+        token_id=state.id,
+        scopes=state.scopes,
+        user_id=state.user_id,
+        owner_id=state.owner_id,
+        limits=state.limits,
     )
 
 

@@ -9,6 +9,7 @@ from fastapi import Path
 
 from api.auth import Caller, requires
 from api.context import ContextDep
+from api.errors import ForbiddenError
 from api.paging import Cursor, Limit, decode_cursor, encode_cursor
 from api.routing import admin_router
 from api.schemas.conventions import Listing
@@ -36,10 +37,13 @@ async def get_event_history(
     """Temporal's own history of the event's workflow, oldest first, payloads decoded, secrets masked."""
     listing = f"events/{event_id}/history"
     async with context.database.connection() as connection:
-        status = await events.status_of(connection, event_id, limits=caller.limits)
+        found = await events.status_of(connection, event_id, limits=caller.limits)
         masker = await masker_of_events(connection, context.keyring, [event_id])
-    if status is None:
+    if found is None:
         raise NotFoundError(f"There is no event {event_id}.")
+    status, is_whole = found
+    if not is_whole:
+        raise ForbiddenError("The history tells of runs of pipelines that this user may not see.")
     if status in (EventStatus.IGNORED, EventStatus.PENDING):
         return Listing(items=[], next_cursor=None)  # it owed nothing, or Temporal does not have it yet
     page = await read_history(

@@ -42,13 +42,23 @@ async def create_token(context: ContextDep, caller: Writer, body: TokenCreate, r
     scopes = list(dict.fromkeys(body.scopes))
     async with context.database.transaction() as connection:
         token, row = await tokens.create_token(
-            connection, name=body.name, scopes=scopes, expires_at=body.expires_at, actor=caller.name
+            connection,
+            name=body.name,
+            scopes=scopes,
+            expires_at=body.expires_at,
+            actor=caller.name,
+            owner_id=caller.owner_id,
         )
     return CreatedToken.model_validate({**row, "token": token})
 
 
 @router.delete("/{tokenId}", summary="Revoke a token", operation_id="revokeToken", status_code=204)
-async def revoke_token(context: ContextDep, caller: Writer, token_id: TokenId) -> None:
-    """For good, from the next call on."""
+async def revoke_token(context: ContextDep, caller: Writer, token_id: TokenId, request: Request) -> None:
+    """For good, from the next call on. Only a token whose scopes the caller's own token holds can be revoked."""
     async with context.database.transaction() as connection:
-        await tokens.revoke_token(connection, token_id, actor=caller.name)
+        scopes = await tokens.scopes_of(connection, token_id)
+        lacking = next((scope for scope in scopes if not covers(caller.scopes, scope)), None)
+        if lacking is None:
+            await tokens.revoke_token(connection, token_id, actor=caller.name)
+    if lacking is not None:  # audited outside of the transaction, which needs no second connection this way
+        await deny(request, caller, lacking)

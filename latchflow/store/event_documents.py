@@ -12,7 +12,7 @@ from latchflow.store import places
 from latchflow.store.database import Connection
 from latchflow.store.known_secrets import masker_of_events
 from latchflow.store.pages import Page, page_of
-from latchflow.store.visibility import Limits, visible, visible_to
+from latchflow.store.visibility import Limits, visible, visible_run, visible_to
 
 Key = tuple[datetime, UUID]
 """The sort key of lists by time, newest first."""
@@ -70,7 +70,9 @@ async def list_events(
 async def get_event(
     connection: Connection, keyring: Keyring, event_id: UUID, *, limits: Limits | None
 ) -> dict[str, Any]:
-    """One event with its context opened and its runs; the secrets of its actions are masked in what they left.
+    """One event with its context opened and the runs that the caller may see.
+
+    The secrets of its actions are masked in what they left.
 
     Raises:
         NotFoundError: There is none with this id that the caller may see.
@@ -85,13 +87,17 @@ async def get_event(
         raise NotFoundError(f"There is no event {event_id}.")
     event["context"] = keyring.open_json(event.pop("context_sealed"), places.event_context(event_id))
     cursor = await connection.execute(
-        "SELECT id, pipeline_id, pipeline_name, status FROM runs WHERE event_id = %s ORDER BY ordinal, id", (event_id,)
+        f"""
+        SELECT r.id, r.pipeline_id, r.pipeline_name, r.status FROM runs r JOIN events e ON e.id = r.event_id
+        WHERE r.event_id = %(id)s AND {visible_run("r", "e")} ORDER BY r.ordinal, r.id
+        """,
+        {"id": event_id, **visible_to(limits)},
     )
     event["runs"] = await cursor.fetchall()
     cursor = await connection.execute(
-        f"SELECT {_INVOCATION_FIELDS} FROM invocations i WHERE i.event_id = %(event_id)s "
+        f"SELECT {_INVOCATION_FIELDS} FROM invocations i WHERE i.run_id = ANY(%(runs)s) "
         "ORDER BY i.ordinal, i.item_index, i.id",
-        {"event_id": event_id, "largest": LARGEST_OUTPUT},
+        {"runs": [run["id"] for run in event["runs"]], "largest": LARGEST_OUTPUT},
     )
     of_run = defaultdict(list)
     for invocation in await _completed(connection, keyring, await cursor.fetchall()):
@@ -115,8 +121,9 @@ async def list_executions(
     cursor = await connection.execute(
         f"""
         SELECT {_INVOCATION_FIELDS}, e.fired_at FROM invocations i JOIN events e ON e.id = i.event_id
+          JOIN runs r ON r.id = i.run_id
         WHERE i.action_id = %(action_id)s AND (%(at)s::timestamptz IS NULL OR (e.fired_at, i.id) < (%(at)s, %(id)s))
-          AND {visible("e")}
+          AND {visible_run("r", "e")}
         ORDER BY e.fired_at DESC, i.id DESC LIMIT %(limit)s
         """,
         {

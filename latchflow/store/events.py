@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from latchflow.model import EventStatus, InvocationStatus, Manifest, RunStatus
 from latchflow.store.database import Connection
-from latchflow.store.visibility import Limits, visible, visible_to
+from latchflow.store.visibility import Limits, visible, visible_to, wholly_visible
 
 log = structlog.get_logger(__name__)
 
@@ -108,13 +108,23 @@ async def close(
     )
 
 
-async def status_of(connection: Connection, event_id: UUID, *, limits: Limits | None = None) -> EventStatus | None:
-    """The status of an event, None when there is none with this id that the caller may see."""
+async def status_of(
+    connection: Connection, event_id: UUID, *, limits: Limits | None = None
+) -> tuple[EventStatus, bool] | None:
+    """The status of an event, and whether the caller may see all of it.
+
+    Returns:
+        None when there is none with this id that the caller may see.
+    """
     cursor = await connection.execute(
-        f"SELECT status FROM events WHERE id = %(id)s AND {visible('events')}", {"id": event_id, **visible_to(limits)}
+        f"""
+        SELECT status, {wholly_visible("events")} AS is_whole FROM events
+        WHERE id = %(id)s AND {visible("events")}
+        """,
+        {"id": event_id, **visible_to(limits)},
     )
     row = await cursor.fetchone()
-    return EventStatus(row["status"]) if row else None
+    return (EventStatus(row["status"]), row["is_whole"]) if row else None
 
 
 async def count_unrouted(connection: Connection) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from psycopg import errors
 
 from latchflow.errors import ConfigurationError, NotFoundError
-from latchflow.scopes import ALL, ROLE_SCOPES
+from latchflow.scopes import ALL, ROLE_SCOPES, covers
 from latchflow.store.admin_audit import Change, record_change
 from latchflow.store.database import Connection
 from latchflow.store.pages import Page, page_of
@@ -32,6 +32,7 @@ class TokenState:
     Attributes:
         refusal: Why it may not be used: ``revoked``, ``expired`` or ``disabled``; None when it may.
         user_id: Whose personal token it is.
+        owner_id: The user it is bound to: whose personal token it is, or was made with.
         limits: What of the events it sees; None: everything that its scopes let it.
     """
 
@@ -40,6 +41,7 @@ class TokenState:
     scopes: frozenset[str]
     refusal: str | None
     user_id: UUID | None = None
+    owner_id: UUID | None = None
     limits: Limits | None = None
 
 
@@ -51,17 +53,18 @@ def is_token(text: str) -> bool:
 async def look_up_token(connection: Connection, token: str) -> TokenState | None:
     """Find a presented token, and note its use, at most once a minute.
 
-    What a personal token may do is read from its user each time, so that a change there holds from the next call on.
+    What a personal token may do is read from its user each time, so that a change there holds from the next call on;
+    and a token that was made with one may do no more than that user.
     """
     token_hash = _hash(token)
     cursor = await connection.execute(
         """
-        SELECT t.id, t.name, t.scopes, t.token_hash, t.user_id, u.role, u.trigger_ids, u.pipeline_ids,
+        SELECT t.id, t.name, t.scopes, t.token_hash, t.user_id, u.id AS owner_id, u.role, u.trigger_ids, u.pipeline_ids,
                CASE WHEN t.revoked_at IS NOT NULL THEN 'revoked'
                     WHEN t.expires_at <= now() THEN 'expired'
-                    WHEN t.user_id IS NOT NULL AND u.status IS DISTINCT FROM 'ACTIVE' THEN 'disabled' END AS refusal,
+                    WHEN u.status <> 'ACTIVE' THEN 'disabled' END AS refusal,
                t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute' AS is_use_stale
-        FROM tokens t LEFT JOIN users u ON u.id = t.user_id WHERE t.token_hash = %s
+        FROM tokens t LEFT JOIN users u ON u.id = coalesce(t.user_id, t.owner_id) WHERE t.token_hash = %s
         """,
         (token_hash,),
     )
@@ -82,17 +85,41 @@ async def look_up_token(connection: Connection, token: str) -> TokenState | None
     return TokenState(
         id=row["id"],
         name=row["name"],
-        scopes=frozenset(ROLE_SCOPES[row["role"]] if row["user_id"] else row["scopes"]),
+        scopes=_effective(row),
         refusal=row["refusal"],
         user_id=row["user_id"],
+        owner_id=row["owner_id"],
         limits=limits,
     )
 
 
+def _effective(row: Mapping[str, Any]) -> frozenset[str]:
+    if row["role"] is None:
+        return frozenset(row["scopes"])
+    allowed = ROLE_SCOPES[row["role"]]
+    if row["user_id"] is not None or ALL in row["scopes"]:
+        return frozenset(allowed)
+    return frozenset(scope for scope in row["scopes"] if covers(allowed, scope))
+
+
 async def create_token(
-    connection: Connection, *, name: str, scopes: Sequence[str], expires_at: datetime | None, actor: str
+    connection: Connection,
+    *,
+    name: str,
+    scopes: Sequence[str],
+    expires_at: datetime | None,
+    actor: str,
+    owner_id: UUID | None,
 ) -> tuple[str, dict[str, Any]]:
     """Make a token; the connection is inside a transaction.
+
+    Args:
+        connection: Inside a transaction.
+        name: The actor of what it does.
+        scopes: What it may do.
+        expires_at: When it ends by itself.
+        actor: Who makes it.
+        owner_id: The user who makes it, whose status and role bind it from now on.
 
     Returns:
         The token itself, which is nowhere stored, and its row.
@@ -100,10 +127,10 @@ async def create_token(
     token = new_token()
     cursor = await connection.execute(
         f"""
-        INSERT INTO tokens (id, name, token_hash, scopes, created_by, expires_at)
-        VALUES (%s, %s, %s, %s, %s, %s) RETURNING {_FIELDS}
+        INSERT INTO tokens (id, name, token_hash, scopes, created_by, expires_at, owner_id)
+        VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {_FIELDS}
         """,
-        (uuid4(), name, _hash(token), list(scopes), actor, expires_at),
+        (uuid4(), name, _hash(token), list(scopes), actor, expires_at, owner_id),
     )
     (row,) = await cursor.fetchall()
     fields = ["name", "scopes", "expiresAt"]
@@ -151,6 +178,26 @@ async def list_tokens(
     return page_of(rows, limit, lambda row: (row["created_at"], row["id"]))
 
 
+async def scopes_of(connection: Connection, token_id: UUID) -> Sequence[str]:
+    """The scopes of a token, which the transaction locks; of a personal one, those of its user's role.
+
+    Raises:
+        NotFoundError: There is none with this id.
+    """
+    cursor = await connection.execute(
+        """
+        SELECT t.scopes, (SELECT role FROM users WHERE id = t.user_id) AS role FROM tokens t
+        WHERE t.id = %s FOR UPDATE
+        """,
+        (token_id,),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise _no_token(token_id)
+    scopes: Sequence[str] = ROLE_SCOPES[row["role"]] if row["role"] else row["scopes"]
+    return scopes
+
+
 async def revoke_token(connection: Connection, token_id: UUID, *, actor: str) -> None:
     """Revoke a token for good; the connection is inside a transaction. Repeating it changes nothing.
 
@@ -160,7 +207,7 @@ async def revoke_token(connection: Connection, token_id: UUID, *, actor: str) ->
     cursor = await connection.execute("SELECT name, revoked_at FROM tokens WHERE id = %s FOR UPDATE", (token_id,))
     row = await cursor.fetchone()
     if row is None:
-        raise NotFoundError(f"There is no token {token_id}.")
+        raise _no_token(token_id)
     if row["revoked_at"] is not None:
         return
     await connection.execute("UPDATE tokens SET revoked_at = now() WHERE id = %s", (token_id,))
@@ -208,6 +255,10 @@ async def ensure_bootstrap_token(connection: Connection, token: str) -> None:
             object="token", id=_BOOTSTRAP_ID, name=_BOOTSTRAP, operation=operation, fields=["token", "scopes"]
         )
         await record_change(connection, change, actor="settings")
+
+
+def _no_token(token_id: UUID) -> NotFoundError:
+    return NotFoundError(f"There is no token {token_id}.")
 
 
 def _hash(token: str) -> bytes:

@@ -140,7 +140,7 @@ async def change_user(
 ) -> StoredUser:
     """Change ``role``, ``status``, ``trigger_ids`` or ``pipeline_ids`` of a user that is locked.
 
-    Who is disabled loses all tokens and open invitations in the same transaction.
+    Who is disabled loses all tokens, those made with them, and open invitations in the same transaction.
 
     Raises:
         ConflictError: The status cannot follow the present one.
@@ -156,9 +156,9 @@ async def change_user(
     statement = sql.SQL("UPDATE users SET {}, updated_at = now() WHERE id = %(id)s")
     await connection.execute(statement.format(sql.SQL(", ").join(assignments)), {**differing, "id": current.id})
     if differing.get("status") == "DISABLED":
-        for table in ("tokens", "invitations"):
-            revoke = sql.SQL("UPDATE {} SET revoked_at = now() WHERE user_id = %s AND revoked_at IS NULL")
-            await connection.execute(revoke.format(sql.Identifier(table)), (current.id,))
+        for table, column in (("tokens", "user_id"), ("tokens", "owner_id"), ("invitations", "user_id")):
+            revoke = sql.SQL("UPDATE {} SET revoked_at = now() WHERE {} = %s AND revoked_at IS NULL")
+            await connection.execute(revoke.format(sql.Identifier(table), sql.Identifier(column)), (current.id,))
     await record_change(connection, _change(current, "update", list(differing)), actor=actor)
     return await get_user(connection, current.id)
 

@@ -12,7 +12,7 @@ class Limits:
 
     Attributes:
         trigger_ids: The events of these triggers,
-        pipeline_ids: and those that have a run of one of these pipelines.
+        pipeline_ids: and of those that have a run of one of these pipelines, the event itself and these runs.
     """
 
     trigger_ids: Sequence[UUID]
@@ -27,6 +27,23 @@ def visible(event: str) -> str:
          OR EXISTS (SELECT FROM runs AS visible_run
                     WHERE visible_run.event_id = {event}.id
                       AND visible_run.pipeline_id = ANY(%(visible_pipelines)s::uuid[])))
+    """
+
+
+def visible_run(run: str, event: str) -> str:
+    """The condition that a run of a visible event is visible; its parameters are `visible_to`."""
+    return f"""
+        (NOT %(is_limited)s::boolean
+         OR {event}.trigger_id = ANY(%(visible_triggers)s::uuid[])
+         OR {run}.pipeline_id = ANY(%(visible_pipelines)s::uuid[]))
+    """
+
+
+def wholly_visible(event: str) -> str:
+    """The condition that nothing of a visible event is hidden; its parameters are `visible_to`."""
+    return f"""
+        NOT EXISTS (SELECT FROM runs AS any_run
+                    WHERE any_run.event_id = {event}.id AND NOT {visible_run("any_run", event)})
     """
 
 

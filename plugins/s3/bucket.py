@@ -6,9 +6,9 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
-from latchflow.sdk import Logger, Network, ProviderSetup, ServiceError, StorageUpload
+from latchflow.sdk import Logger, ProviderSetup, ServiceError, StorageUpload
 
-from .client import address_of, open_client
+from .client import open_client
 from .config import S3Config
 from .failures import as_service_errors
 
@@ -23,16 +23,12 @@ _CHUNK_BYTES = 256 * 1024
 class Bucket:
     """An open client of one bucket."""
 
-    def __init__(
-        self, config: S3Config, client: "S3Client", network: Network, logger: Logger, stack: AsyncExitStack
-    ) -> None:
+    def __init__(self, config: S3Config, client: "S3Client", logger: Logger, stack: AsyncExitStack) -> None:
         self._name = config.bucket
         self._prefix = f"{config.prefix.rstrip('/')}/" if config.prefix else ""
         self._client = client
-        self._network = network
         self._logger = logger
         self._stack = stack
-        self._address = address_of(config.endpoint_url)
 
     @classmethod
     async def open(cls, setup: ProviderSetup[S3Config]) -> "Bucket":
@@ -40,7 +36,7 @@ class Bucket:
         async with AsyncExitStack() as stack:
             with as_service_errors():
                 client = await open_client(setup.config, setup.secrets, setup.network, stack)
-            return cls(setup.config, client, setup.network, setup.logger, stack.pop_all())
+            return cls(setup.config, client, setup.logger, stack.pop_all())
 
     async def close(self) -> None:
         """Close the connections."""
@@ -48,7 +44,6 @@ class Bucket:
 
     async def put(self, upload: StorageUpload) -> None:
         """Keep content of one part at once, and larger content part by part."""
-        await self._check_address()
         key = self._prefix + upload.key
         parts = aiter(_in_parts(upload.chunks))
         first = await anext(parts, b"")
@@ -94,7 +89,6 @@ class Bucket:
 
     async def get(self, key: str) -> AsyncIterator[bytes]:
         """The content, as it arrives."""
-        await self._check_address()
         with as_service_errors():
             answer = await self._client.get_object(Bucket=self._name, Key=self._prefix + key)
         async with answer["Body"] as body:
@@ -107,7 +101,6 @@ class Bucket:
 
     async def delete(self, key: str) -> None:
         """Remove content and the parts of uploads that never ended."""
-        await self._check_address()
         key = self._prefix + key
         with as_service_errors():
             await self._client.delete_object(Bucket=self._name, Key=key)
@@ -128,11 +121,6 @@ class Bucket:
         with as_service_errors():
             async with asyncio.timeout(30):
                 await self._client.abort_multipart_upload(Bucket=self._name, Key=key, UploadId=upload_id)
-
-    async def _check_address(self) -> None:
-        # The connection asks again, but not about an address, and it would try a refusal several times.
-        if self._address is not None:
-            await self._network.resolve(*self._address)
 
 
 async def _in_parts(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

@@ -2,26 +2,31 @@
 
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from aiohttp.abc import AbstractResolver, ResolveResult
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
+from yarl import URL
 
-from latchflow.sdk import Network
+from latchflow.sdk import Network, ServiceError
 
 from .config import S3Config
 
 if TYPE_CHECKING:
+    from aiohttp import AddrInfoType
     from types_aiobotocore_s3 import S3Client
 
+_Address = tuple[IPv4Address | IPv6Address, int]
+
+_REMEMBERED_SECONDS = 600.0
 _CONNECTIONS = 100
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # The library's variables with their defaults, and without the names under which it would look for them in the
 # environment and in the files of a user's home.
@@ -30,11 +35,42 @@ _VARIABLES: Mapping[str, Any] = {
 } | dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
 
 
-class GuardedResolver(AbstractResolver):
-    """Lets the egress guard say which addresses a host has."""
+class Checked:
+    """The egress guard, and the addresses that it let through: sockets are made for those only.
+
+    A client asks no resolver about a host that is an address, and follows redirects to one by itself.
+    """
 
     def __init__(self, network: Network) -> None:
         self._network = network
+        self._seen: dict[_Address, float] = {}
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        """The addresses of a host, checked. Raises as `latchflow.sdk.Network.resolve`."""
+        addresses = await self._network.resolve(host, port)
+        now = time.monotonic()
+        self._seen = {address: at for address, at in self._seen.items() if now - at < _REMEMBERED_SECONDS}
+        self._seen.update(((ip_address(address), port), now) for address in addresses)
+        return addresses
+
+    def make_socket(self, address: "AddrInfoType") -> socket.socket:
+        """A socket to an address that was checked.
+
+        Raises:
+            ServiceError: It was not.
+        """
+        family, kind, protocol, _, target = address
+        host, port = str(target[0]), int(target[1])
+        if (ip_address(host), port) not in self._seen:
+            raise ServiceError("denied", f"{host} port {port}: the server leads to an address that was not checked.")
+        return socket.socket(family, kind, protocol)
+
+
+class GuardedResolver(AbstractResolver):
+    """Lets the egress guard say which addresses a host has."""
+
+    def __init__(self, checked: Checked) -> None:
+        self._checked = checked
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -49,11 +85,23 @@ class GuardedResolver(AbstractResolver):
                 proto=0,
                 flags=socket.AI_NUMERICHOST,
             )
-            for address in await self._network.resolve(host, port)
+            for address in await self._checked.resolve(host, port)
         ]
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+def _guarded_session(checked: Checked) -> type[AIOHTTPSession]:
+    """A session that asks the guard before each request: what a socket or a resolver says is tried several times."""
+
+    class GuardedSession(AIOHTTPSession):
+        async def send(self, request: Any) -> Any:
+            url = URL(request.url, encoded=True)  # read as the client reads it
+            await checked.resolve(url.host or "", url.port or 0)
+            return await super().send(request)
+
+    return GuardedSession
 
 
 async def open_client(
@@ -61,8 +109,10 @@ async def open_client(
 ) -> "S3Client":
     """Make a client; the stack closes it."""
     is_path_style = config.force_path_style if config.force_path_style is not None else config.endpoint_url is not None
+    checked = Checked(network)
     options = AioConfig(
-        connector_args={"resolver": GuardedResolver(network)},
+        connector_args={"resolver": GuardedResolver(checked), "socket_factory": checked.make_socket},
+        http_session_cls=_guarded_session(checked),
         proxies={},  # None would take those of the environment
         ignore_configured_endpoint_urls=True,
         signature_version="s3v4",
@@ -86,11 +136,3 @@ async def open_client(
         config=options,
     )
     return cast("S3Client", await stack.enter_async_context(client))
-
-
-def address_of(endpoint_url: str | None) -> tuple[str, int] | None:
-    """Host and port of the endpoint that was configured."""
-    if endpoint_url is None:
-        return None
-    parts = urlsplit(endpoint_url)
-    return str(parts.hostname), parts.port or _DEFAULT_PORTS[parts.scheme]

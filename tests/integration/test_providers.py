@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -12,6 +12,7 @@ from latchflow.runtime.lifecycle.registry import Registry
 from latchflow.runtime.providers.host_services import HostServices
 from latchflow.runtime.providers.provider_states import provider_states
 from latchflow.runtime.providers.providers import Providers
+from latchflow.runtime.providers.storage_providers import StorageProviders
 from latchflow.runtime.providers.system_config import NewValue
 from latchflow.sdk import (
     EmailAddress,
@@ -22,7 +23,9 @@ from latchflow.sdk import (
     ProviderSetup,
     SendResult,
     ServiceError,
+    StorageUpload,
 )
+from latchflow.store import places
 from tests.support.execution import Deployment
 from tests.support.hosts import add_providers, running_host
 from tests.support.registries import NAME, registry_of
@@ -45,12 +48,13 @@ class Post:
         self.disposed: list[str] = []
         self.hangs = threading.Event()
 
-    def plugin(self, *ids: str) -> Plugin:
+    def plugin(self, *ids: str, kind: Literal["email", "storage"] = "email") -> Plugin:
         plugin = Plugin()
         for identifier in ids:
-            provider = type(identifier.title(), (Letters,), {"identifier": identifier, "post": self})
+            base = Letters if kind == "email" else Shelf
+            provider = type(identifier.title(), (base,), {"identifier": identifier, "post": self})
             plugin.provider(
-                kind="email",
+                kind=kind,
                 id=identifier,
                 display_name=identifier.title(),
                 config_schema=SCHEMA,
@@ -106,6 +110,16 @@ class Letters:
 
     async def _network(self) -> None:
         await self.setup.network.resolve("169.254.169.254", 80)
+
+
+class Shelf(Letters):
+    """Keeps nothing."""
+
+    async def put(self, upload: StorageUpload) -> None: ...
+    async def get(self, key: str) -> AsyncIterator[bytes]:
+        yield b""
+
+    async def delete(self, key: str) -> None: ...
 
 
 @pytest.fixture
@@ -275,3 +289,29 @@ async def test_a_trial_uses_a_config_that_is_not_stored(host: HostServices, post
 
     assert post.disposed == ["trial"]
     assert kind(await send(host)) == "fatal"
+
+
+@pytest.mark.parametrize("mode", ["unmakable", 7])
+async def test_what_a_configured_provider_cannot_keep_is_not_kept_elsewhere(
+    deployment: Deployment, post: Post, mode: Any
+) -> None:
+    registry = registry_of(post.plugin("alpha", kind="storage"))
+    await add_providers(deployment, registry)
+    async with running_host(deployment, registry) as host:
+        storage = StorageProviders(host.providers)
+        async with storage.active() as before:
+            assert before is None
+        key = "PLUGIN_ACME_TESTING_PROVIDER_ALPHA"
+        sealed = deployment.keyring.seal_json({"mode": mode, "password": "hunter2"}, places.system_config(key))
+        await deployment.rows(
+            "INSERT INTO system_config (key, value_sealed, is_secret, updated_by) VALUES (%s, %s, false, 'test')",
+            key,
+            sealed,
+        )
+
+        with pytest.raises(ServiceError) as caught:
+            async with storage.active():
+                pass
+    registry.close()
+
+    assert caught.value.kind == "retryable"

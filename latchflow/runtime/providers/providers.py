@@ -77,6 +77,10 @@ class Providers:
         async with self._first(kind, name) as running:
             yield running
 
+    async def is_wanted(self, kind: str) -> bool:
+        """Whether somebody configured a provider of a kind, usable or not. Raises as `active`."""
+        return any(one.config.is_configured or one.config.problem is not None for one in await self._candidates(kind))
+
     @asynccontextmanager
     async def trial(self, key: str, value: Any) -> AsyncIterator[RunningProvider]:
         """An instance with a config that need not be stored, to try it out; put away at the end of the block.

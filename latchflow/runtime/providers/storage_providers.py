@@ -42,6 +42,10 @@ class RunningProviders(Protocol):
         """The provider of a kind that is in use."""
         ...
 
+    async def is_wanted(self, kind: str) -> bool:
+        """Whether somebody configured a provider of a kind, usable or not."""
+        ...
+
     def named(self, kind: str, name: str) -> AbstractAsyncContextManager[Running | None]:
         """A provider by its name in records."""
         ...
@@ -55,8 +59,16 @@ class StorageProviders:
 
     @asynccontextmanager
     async def active(self) -> AsyncIterator[tuple[str, StorageProvider] | None]:
-        """The one that new objects go to."""
+        """The one that new objects go to.
+
+        Raises:
+            ServiceError: ``retryable`` when one is configured and none can be used now: what is stored meanwhile must
+                not land on the disk of whichever machine.
+        """
         async with self._providers.active("storage") as running:
+            if running is None and await self._providers.is_wanted("storage"):
+                message = "A storage provider is configured, and cannot be used now. An admin sees why at its plugin."
+                raise ServiceError("retryable", message)
             yield None if running is None else (running.name, RunningStorage(running))
 
     @asynccontextmanager

@@ -123,6 +123,21 @@ async def test_a_token_gives_only_scopes_it_holds(scoped: ScopedClient, query: Q
     assert query("SELECT 1 FROM tokens WHERE name = 'b'") == []
 
 
+async def test_a_token_that_may_do_more_cannot_be_revoked(
+    client: httpx2.AsyncClient, scoped: ScopedClient, query: Query
+) -> None:
+    admin = await scoped("users:write", "users:read", name="admin")
+    await scoped("events:read", name="other")
+    await scoped("users:read", name="less")
+    ids = {token["name"]: token["id"] for token in (await client.get("/admin/tokens")).json()["items"]}
+
+    statuses = {name: (await admin.delete(f"/admin/tokens/{ids[name]}")).status_code for name in ids if name != "admin"}
+
+    assert statuses == {"bootstrap": 403, "other": 403, "less": 204}
+    denied = query("SELECT actor, detail->>'scope' AS scope FROM audit_entries WHERE kind = 'auth' ORDER BY seq")
+    assert denied == [{"actor": "admin", "scope": "*"}, {"actor": "admin", "scope": "events:read"}]
+
+
 async def test_an_unknown_scope_and_a_past_expiry_are_422(client: httpx2.AsyncClient) -> None:
     answer = await client.post(
         "/admin/tokens", json={"name": "x", "scopes": ["events:dance"], "expiresAt": "2001-01-01T00:00:00Z"}

@@ -1,5 +1,6 @@
 """The provider `s3` against a real object store in another process."""
 
+import asyncio
 import hashlib
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -186,6 +187,47 @@ async def test_an_endpoint_that_is_not_public_is_denied_under_whatever_name(s3_s
             with pytest.raises(ServiceError) as caught:
                 await call
             assert caught.value.kind == "denied", caught.value
+
+
+async def test_a_bucket_cannot_make_an_address_of_the_endpoint_that_is_denied() -> None:
+    heard: list[bytes] = []
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(100))
+        writer.close()
+
+    async with await asyncio.start_server(hear, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        config = {
+            "bucket": "127.0",
+            "endpointUrl": f"http://0.1:{port}",
+            "forcePathStyle": False,
+            "accessKeyId": "key",
+            "secretAccessKey": "secret",
+        }
+        async with provider_of(config, EgressGuard("")) as storage:
+            with pytest.raises(ServiceError, match=r"127\.0\.0\.1") as caught:
+                await read(storage, "a/b")
+
+    assert (caught.value.kind, heard) == ("denied", [])
+
+
+async def test_a_redirect_to_an_address_that_is_denied_is_not_followed(s3_server: S3Server) -> None:
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        target = f"http://127.0.0.1:{s3_server.port}/"
+        writer.write(f"HTTP/1.1 307 Elsewhere\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(redirect, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        config = s3_server.config | {"endpointUrl": f"http://127.0.0.1:{port}"}
+        async with provider_of(config, EgressGuard(f"127.0.0.1:{port}")) as storage:
+            with pytest.raises(ServiceError, match="not checked") as caught:
+                await read(storage, "a/b")
+
+    assert caught.value.kind == "denied"
 
 
 async def test_the_guard_decides_which_address_a_host_has(s3_server: S3Server) -> None:

@@ -245,6 +245,8 @@ async def test_a_thread_is_not_ended_inside_a_library_whose_locks_the_host_needs
 
     def log_for_ever() -> None:
         while True:
+            for number in range(200):
+                abs(number)
             noisy.warning("going on")
 
     for _ in range(5):

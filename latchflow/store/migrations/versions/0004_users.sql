@@ -30,6 +30,9 @@ CREATE INDEX invitations_of_user ON invitations (user_id, created_at DESC);
 -- A personal token: what it may do follows its user at every call.
 ALTER TABLE tokens ADD COLUMN user_id uuid REFERENCES users ON DELETE CASCADE;
 CREATE INDEX tokens_of_user ON tokens (user_id) WHERE user_id IS NOT NULL;
+-- Who made a token with a personal one: it may never do more than they.
+ALTER TABLE tokens ADD COLUMN owner_id uuid REFERENCES users ON DELETE CASCADE;
+CREATE INDEX tokens_of_owner ON tokens (owner_id) WHERE owner_id IS NOT NULL;
 
 -- Whether an event has a run of one of an EXECUTOR's pipelines.
 CREATE INDEX runs_of_pipeline ON runs (pipeline_id, event_id);

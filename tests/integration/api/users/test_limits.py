@@ -83,6 +83,40 @@ async def test_an_executor_sees_the_executions_of_visible_events_only(
     assert [item["eventId"] for item in items] == [str(visible)]
 
 
+async def test_an_executor_of_one_pipeline_sees_nothing_of_the_runs_of_others(
+    client: httpx2.AsyncClient,
+    client_with: TokenClient,
+    mailbox: Mailbox,
+    wiring: Wiring,
+    query: Query,
+    keyring: Keyring,
+) -> None:
+    trigger, action, pipeline = await wiring.trigger(), await wiring.action(), await wiring.pipeline()
+    event_id = add_event(query, keyring, trigger["id"])
+    mine, _ = (add_invocation(query, keyring, event_id, action["id"]) for _ in range(2))
+    query(
+        "UPDATE runs SET pipeline_id = %s WHERE id = (SELECT run_id FROM invocations WHERE id = %s)",
+        pipeline["id"],
+        mine,
+    )
+    user = await add_user(client, pipelineIds=[pipeline["id"]])
+    ada = await accept(client_with, mailbox)
+
+    async def seen() -> list[list[str]]:
+        event = (await ada.get(f"/admin/events/{event_id}")).json()
+        executions = (await ada.get(f"/admin/actions/{action['id']}/executions")).json()["items"]
+        return [
+            [invocation["id"] for run in event["runs"] for invocation in run["invocations"]],
+            [item["id"] for item in executions],
+        ]
+
+    assert await seen() == [[str(mine)], [str(mine)]]
+    assert (await ada.get(f"/admin/events/{event_id}/history")).status_code == 403
+    await client.patch(f"/admin/users/{user['id']}", json={"triggerIds": [trigger["id"]]})
+    assert [len(ids) for ids in await seen()] == [2, 2]
+    assert (await ada.get(f"/admin/events/{event_id}/history")).status_code == 503  # there is no Temporal here
+
+
 _LIMITED = {
     "GET /admin/events",
     "GET /admin/events/{eventId}",

@@ -177,3 +177,27 @@ async def test_a_change_of_role_holds_from_the_next_call_on(
     assert (await ada.get("/admin/users")).status_code == 200
     await client.patch(f"/admin/users/{user['id']}", json={"role": "EXECUTOR"})
     assert (await ada.get("/admin/users")).status_code == 403
+
+
+async def test_a_token_that_a_user_makes_may_do_no_more_than_the_user(
+    client: httpx2.AsyncClient, client_with: TokenClient, mailbox: Mailbox
+) -> None:
+    user = await add_user(client, role="ADMIN")
+    ada = await accept(client_with, mailbox)
+
+    async def made_with(maker: httpx2.AsyncClient, scope: str) -> httpx2.AsyncClient:
+        answer = await maker.post("/admin/tokens", json={"name": "made", "scopes": [scope]})
+        return client_with(answer.json()["token"])
+
+    made = await made_with(ada, "*")
+    clients = [made, await made_with(made, "*"), await made_with(ada, "users:read")]
+
+    async def statuses(path: str) -> list[int]:
+        return [(await one.get(path)).status_code for one in clients]
+
+    assert await statuses("/admin/users") == [200, 200, 200]
+    await client.patch(f"/admin/users/{user['id']}", json={"role": "EXECUTOR"})
+    assert await statuses("/admin/users") == [403, 403, 403]
+    assert await statuses("/admin/events") == [200, 200, 403]
+    await client.patch(f"/admin/users/{user['id']}", json={"status": "DISABLED"})
+    assert await statuses("/admin/events") == [401, 401, 401]
