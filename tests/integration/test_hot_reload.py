@@ -255,7 +255,7 @@ async def test_a_bad_version_is_not_checked_again_when_another_plugin_changes(
 async def test_a_watch_that_breaks_starts_again_and_a_folder_that_appears_is_watched(
     deployment: Deployment, folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = []
+    broken: list[bool] = []
 
     def breaks_once(*arguments: Any, **options: Any) -> Any:
         if not broken:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from latchflow.errors import UnavailableError
+from latchflow.runtime.lifecycle import following, installing
+from latchflow.runtime.loader.plugin_folder import code_hash
 from tests.support.execution import Deployment
 from tests.support.processes import Folders, process, until
 from tests.unit.runtime.plugin_folders import GOOD, write_plugin
@@ -119,6 +122,32 @@ async def test_a_grant_does_not_outlive_the_declaration_of_its_scope(deployment:
         row = await plugin_of(deployment)
 
     assert (row["status"], row["scopes"], row["granted_scopes"]) == ("ENABLED", [], [])
+
+
+async def test_a_dedicated_process_waits_for_the_verdict_of_its_plugin(
+    deployment: Deployment, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installing, "_SECOND_LOOK_SECONDS", 0.0)
+    folder = folders.plugins / "acme-greeter"
+    (folder / "__init__.py").write_text(f"import time\ntime.sleep(0.5)\n{GOOD}")
+    await _fail_before(deployment, folders, folder)
+    async with process(deployment, folders, only="acme-greeter") as plugins:
+        assert list(plugins.live.snapshot.plugins) == ["acme-greeter"]
+
+
+async def _fail_before(deployment: Deployment, folders: Folders, folder: Path) -> None:
+    async with process(deployment, folders):
+        await deployment.rows("UPDATE plugins SET status = 'FAILED', code_hash = %s", code_hash(folder))
+
+
+async def test_a_follower_gives_a_database_up_that_does_not_answer(
+    deployment: Deployment, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(deployment, folders) as plugins, deployment.database.transaction() as connection:
+        monkeypatch.setattr(following, "_READ_SECONDS", 0.2)
+        await connection.execute("LOCK TABLE plugins")
+        with pytest.raises(UnavailableError):
+            await plugins.follower.follow()
 
 
 @pytest.mark.long

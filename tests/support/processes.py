@@ -38,6 +38,7 @@ async def process(
     reloads: bool = False,
     watches: bool = False,
     path: str | None = None,
+    only: str | None = None,
 ) -> AsyncIterator[RunningPlugins]:
     """One process: it installs, loads, follows and reports until the block ends."""
     settings = Settings.model_validate(
@@ -50,7 +51,7 @@ async def process(
     )
     async with (
         running_plugins(
-            deployment.database, deployment.keyring, settings, home=folders.home, watches=watches
+            deployment.database, deployment.keyring, settings, home=folders.home, watches=watches, only=only
         ) as plugins,
         present(deployment.database, ProcessIdentity.of_this_process(), role, plugins.live),
     ):

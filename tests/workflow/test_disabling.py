@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from activities.actions import ActionActivities
+from latchflow.model import InvocationStatus
 from latchflow.runtime.lifecycle.registry import Registry
 from latchflow.sdk import ActionCall, Plugin
 from latchflow.store import places
@@ -150,3 +153,15 @@ async def test_a_config_that_a_newer_version_saved_waits_for_a_worker_with_that_
         # This worker's code comes into force again: the newer version was taken back.
         await engine.deployment.rows("UPDATE plugins SET code_hash = 'c0de', version = '1.0.0'")
         assert await engine.finish(event_id) == "SUCCEEDED"
+
+
+async def test_a_step_that_ended_just_before_its_plugin_was_disabled_answers_how_it_ended(engine: Engine) -> None:
+    event_id, status = await engine.run([Step(action="echo", name="one")])
+    step = (await engine.deployment.steps(event_id))["one"]
+    await disable(engine)
+    activities = engine.activities(ActionActivities, Registry.union([]))
+    task: Any = SimpleNamespace(step=SimpleNamespace(invocation_id=step["id"], plugin=NAME, capability_key="echo"))
+
+    outcome = await activities._not_here(task)
+
+    assert (status, outcome.status, outcome.invocation_id) == ("SUCCEEDED", InvocationStatus.SUCCEEDED, step["id"])

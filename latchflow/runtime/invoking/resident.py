@@ -3,8 +3,10 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -17,6 +19,7 @@ from latchflow.runtime.invoking.configs import ConfigError, config_of, secrets_o
 from latchflow.runtime.invoking.plugin_log import plugin_logger
 from latchflow.runtime.isolation.loops import is_being_cancelled
 from latchflow.runtime.lifecycle.registry import LoadedResident
+from latchflow.runtime.tasks import end_task
 from latchflow.sdk import Accepted, Emission, ResidentSetup, ResidentTrigger
 
 START_SECONDS = 30.0
@@ -70,6 +73,8 @@ class ResidentHost:
         self._stop_seconds = stop_seconds
         self._loop = asyncio.get_running_loop()
         self._running: _Running | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._again: asyncio.Task[None] | None = None
 
     async def start(self, resident: LoadedResident, definition: ResidentDefinition) -> None:
         """Make an instance and start it.
@@ -77,11 +82,16 @@ class ResidentHost:
         Raises:
             ResidentError: It did not start within its time; nothing of it is left running.
         """
+        async with self._one_at_a_time:
+            await self._start(resident, definition)
+
+    async def _start(self, resident: LoadedResident, definition: ResidentDefinition) -> None:
         if self._running is not None:
             raise RuntimeError("this host has an instance already; reconfigure it, or stop it first")
         # Until its end the version it comes from is not put away.
         resident.plugin.uses.__enter__()
         running = _Running(resident=resident, masker=Masker(secret_strings(resident.schema, definition.config)))
+        running.on_replaced = partial(self._tell, running)
         try:
             setup = self._setup(running, definition)
             running.instance = await self._call(running, _made, resident.capability.trigger, setup)
@@ -90,7 +100,9 @@ class ResidentHost:
         except BaseException:
             await self._put_away(running)
             raise
+        running.definition = definition
         self._running = running
+        resident.plugin.loop.hold(running.on_replaced)
 
     async def reconfigure(self, definition: ResidentDefinition) -> None:
         """Give the instance a changed definition: ``on_config_change`` where the class has it, else a new instance.
@@ -98,10 +110,14 @@ class ResidentHost:
         Raises:
             ResidentError: It failed; the instance is stopped.
         """
+        async with self._one_at_a_time:
+            await self._reconfigure(definition)
+
+    async def _reconfigure(self, definition: ResidentDefinition) -> None:
         running = self._required()
         change = getattr(running.instance, "on_config_change", None)
         if change is None:
-            await self.swap(running.resident, definition)
+            await self._swap(running.resident, definition)
             return
         try:
             definition = running.moved_on(definition)
@@ -109,8 +125,9 @@ class ResidentHost:
             setup = self._setup(running, definition)
             await self._call(running, change, setup)
             running.instance.setup = setup
+            running.definition = definition
         except BaseException:
-            await self.stop()
+            await self._stop()
             raise
 
     async def swap(self, resident: LoadedResident, definition: ResidentDefinition) -> None:
@@ -121,15 +138,59 @@ class ResidentHost:
         Raises:
             ResidentError: The new one did not start; neither runs.
         """
+        async with self._one_at_a_time:
+            await self._swap(resident, definition)
+
+    async def _swap(self, resident: LoadedResident, definition: ResidentDefinition) -> None:
         old = self._running
-        await self.stop()
-        await self.start(resident, definition if old is None else old.moved_on(definition))
+        await self._stop()
+        await self._start(resident, definition if old is None else old.moved_on(definition))
 
     async def stop(self) -> None:
         """Stop the instance and dispose of it; what fails or takes too long is logged. Safe to repeat."""
+        if self._again is not None:
+            await end_task(self._again)
+        async with self._one_at_a_time:
+            await self._stop()
+
+    async def _stop(self) -> None:
         running, self._running = self._running, None
         if running is not None:
             await self._put_away(running)
+
+    def _replaced(self, running: "_Running") -> None:
+        """The loop of an instance was replaced, by no fault of its own perhaps: it is gone without having stopped."""
+        running.accepts = False
+        if self._running is running:
+            self._again = asyncio.create_task(self._begin_again(running))
+
+    async def _begin_again(self, lost: "_Running") -> None:
+        async with self._one_at_a_time:
+            if self._running is not lost or lost.definition is None:
+                return
+            self._running = None
+            try:
+                await self._start(lost.resident, lost.moved_on(lost.definition))
+            except ResidentError as error:
+                resident = lost.resident
+                log.error(
+                    "a trigger whose loop was replaced does not start again",
+                    plugin=resident.plugin.name,
+                    key=resident.key,
+                    reason=str(error),
+                )
+            finally:
+                self._release(lost)
+
+    def _tell(self, running: "_Running") -> None:
+        """Called by another thread."""
+        with suppress(RuntimeError):  # the host's loop is closed: the process ends
+            self._loop.call_soon_threadsafe(self._replaced, running)
+
+    def _release(self, running: "_Running") -> None:
+        running.accepts = False
+        running.resident.plugin.loop.let_go(running.on_replaced)
+        running.resident.plugin.uses.__exit__(None, None, None)
 
     def _required(self) -> "_Running":
         if self._running is None:
@@ -178,8 +239,7 @@ class ResidentHost:
                 if dispose is not None:
                     await self._try(running, "dispose", dispose)
         finally:
-            running.accepts = False
-            running.resident.plugin.uses.__exit__(None, None, None)
+            self._release(running)
 
     async def _try(self, running: "_Running", what: str, method: Callable[[], Any]) -> None:
         try:
@@ -219,6 +279,8 @@ class _Running:
     instance: Any = None
     accepts: bool = False
     cursor: Any = None
+    definition: ResidentDefinition | None = None
+    on_replaced: Callable[[], None] = lambda: None
 
     def moved_on(self, definition: ResidentDefinition) -> ResidentDefinition:
         """The definition with the cursor as this instance left it."""

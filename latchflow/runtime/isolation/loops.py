@@ -49,6 +49,7 @@ class PluginLoop:
         self._current: tuple[LoopThread, Pulse] | None = None
         self._is_closed = False
         self._threads_started = 0
+        self._residents: set[Callable[[], None]] = set()
 
     async def call(self, function: Callable[..., Any], *arguments: Any, capability: str | None = None) -> Any:
         """Run a plugin's function: a coroutine function on the loop, a plain one in a thread of its own.
@@ -95,6 +96,18 @@ class PluginLoop:
                 loop_thread.fail(PluginClosedError(f"{self._name} was put away while its loop was blocked."))
                 self._strain.leave(loop_thread.thread, plugin=self._name, capability=None)
 
+    def hold(self, on_replaced: Callable[[], None]) -> None:
+        """Keep the loop watched while nobody awaits a call, for what lives on it.
+
+        Args:
+            on_replaced: Called, from another thread, when the loop was replaced: what lived on it is gone.
+        """
+        self._residents.add(on_replaced)
+
+    def let_go(self, on_replaced: Callable[[], None]) -> None:
+        """The end of `hold`. Safe to repeat."""
+        self._residents.discard(on_replaced)
+
     def is_own_thread(self) -> bool:
         """Whether the caller runs on the loop."""
         current = self._current
@@ -122,7 +135,7 @@ class PluginLoop:
                 loop_thread.loop,
                 self._blocked_seconds,
                 partial(self._replace, loop_thread),
-                is_needed=lambda: loop_thread.is_awaited,
+                is_needed=lambda: loop_thread.is_awaited or bool(self._residents),
             )
             self._current = loop_thread, pulse
             WATCHER.watch(pulse)
@@ -150,6 +163,8 @@ class PluginLoop:
         )
         blocked.stop()
         log.error("a plugin blocked its loop, which was replaced", plugin=self._name, place=place)
+        for on_replaced in list(self._residents):
+            on_replaced()
 
 
 class Waiter:

@@ -25,6 +25,7 @@ from latchflow.store.plugin_catalog import CatalogPlugin
 _POLL_SECONDS = 2.0
 _SEARCH_SECONDS = 10.0
 _IMPORT_SECONDS = 10.0
+_READ_SECONDS = 10.0
 
 ResultT = TypeVar("ResultT")
 AfterFollowing = Callable[[], Awaitable[None]]
@@ -73,11 +74,7 @@ class Follower:
             UnavailableError: The database is away; what runs goes on.
         """
         async with self._one_at_a_time:
-            async with self._database.connection() as connection:
-                catalog = await plugin_catalog.load(connection)
-                if self._only is not None:
-                    wanted = {self._only, *await plugin_catalog.names_with_providers(connection)}
-                    catalog = {name: plugin for name, plugin in catalog.items() if name in wanted}
+            catalog = await self._catalog()
             for plugin in [plugin for plugin in catalog.values() if self._is_here_after_all(plugin)]:
                 self._revived[plugin.name] = plugin
                 await self._installer.refresh(only=plugin.name)
@@ -91,6 +88,18 @@ class Follower:
             for plugin in catalog.values():
                 if plugin.status == "ENABLED":
                     await self._run(plugin)
+
+    async def _catalog(self) -> dict[str, CatalogPlugin]:
+        """What is recorded of the plugins that this process may run."""
+        try:
+            async with asyncio.timeout(_READ_SECONDS), self._database.connection() as connection:
+                catalog = await plugin_catalog.load(connection)
+                if self._only is not None:
+                    wanted = {self._only, *await plugin_catalog.names_with_providers(connection)}
+                    catalog = {name: plugin for name, plugin in catalog.items() if name in wanted}
+                return catalog
+        except TimeoutError:  # a connection whose other end went away without a word
+            raise UnavailableError("The database does not answer. Try again shortly.") from None
 
     @asynccontextmanager
     async def following(self, after: AfterFollowing | None = None) -> AsyncIterator[None]:

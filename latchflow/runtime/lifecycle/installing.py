@@ -69,8 +69,11 @@ class Installer:
         self._failed: dict[str, str] = {}
         self._sources: list[PluginSource] = []
 
-    async def install(self) -> None:
+    async def install(self, *, only: str | None = None) -> None:
         """At the start of a process: what the folders hold becomes what shall run.
+
+        Args:
+            only: The plugin that this process is for; its verdict is waited for even if the same code failed before.
 
         Raises:
             UnavailableError: The database is away.
@@ -80,7 +83,7 @@ class Installer:
         checks = Checks([sighting.source for sighting in wanted], copies=self.folders.copies)
         await checks.__aenter__()
         try:
-            first = [index for index, sighting in enumerate(wanted) if not sighting.has_failed_before]
+            first = [i for i, one in enumerate(wanted) if one.source.name == only or not one.has_failed_before]
             await checks.wait_for(first)
             await checks.wait_for(range(len(wanted)), within_seconds=_SECOND_LOOK_SECONDS)
             late = {wanted[index].source.name for index in range(len(wanted)) if not checks.is_decided(index)}

@@ -63,7 +63,7 @@ async def running_plugins(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(live.close)
         stack.push_async_callback(installer.close)
-        await installer.install()
+        await installer.install(only=only)
         await follower.follow()
         await stack.enter_async_context(follower.following(lambda: sweep(database, keyring, live)))
         if settings.plugin_hot_reload and watches:

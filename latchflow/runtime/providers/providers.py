@@ -79,7 +79,8 @@ class Providers:
 
     async def is_wanted(self, kind: str) -> bool:
         """Whether somebody configured a provider of a kind, usable or not. Raises as `active`."""
-        return any(one.config.is_configured or one.config.problem is not None for one in await self._candidates(kind))
+        candidates = await self._candidates(self._loaded(kind))
+        return any(one.config.is_configured or one.config.problem is not None for one in candidates)
 
     @asynccontextmanager
     async def trial(self, key: str, value: Any) -> AsyncIterator[RunningProvider]:
@@ -135,10 +136,13 @@ class Providers:
         async with AsyncExitStack() as held:
             yield await self._held(kind, name, held)
 
+    def _loaded(self, kind: str) -> list[LoadedProvider]:
+        return [one for one in self._registry().providers.values() if one.declaration.kind == kind]
+
     async def _held(self, kind: str, name: str | None, held: AsyncExitStack) -> RunningProvider | None:
         for _ in range(_TRIES):
             with ExitStack() as uses:
-                loaded = [one for one in self._registry().providers.values() if one.declaration.kind == kind]
+                loaded = self._loaded(kind)
                 for one in loaded:  # before anything is awaited: none of them is put away meanwhile
                     uses.enter_context(one.plugin.uses)
                 try:

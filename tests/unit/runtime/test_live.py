@@ -4,6 +4,7 @@ import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def part(name: str, disposed: list[str], gate: asyncio.Event | None = None) -> t
     bound = Plugin()
 
     @bound.action("noop", display_name="Noop", config_schema={"type": "object"})
-    async def noop(_: ActionCall) -> None: ...
+    async def noop(_: ActionCall[Any]) -> None: ...
 
     @bound.on_dispose
     async def clean_up() -> None:

@@ -1,6 +1,7 @@
 """Hosting a resident trigger: what it is given, when it must end, and what it may emit."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -169,6 +170,32 @@ async def test_a_new_version_goes_on_where_the_old_one_ended(host: ResidentHost,
     await host.swap(new, definition(cursor=5))
 
     assert seen == [6]
+
+
+async def test_one_whose_loop_was_replaced_is_started_again_and_watched_while_nobody_calls_it(
+    host: ResidentHost, registries: list[Registry]
+) -> None:
+    release, starts = threading.Event(), []
+
+    async def start(self: Listener) -> None:
+        starts.append(self.setup.cursor)
+        if len(starts) == 1:
+            await self.emit(context={}, cursor=7)
+            asyncio.get_running_loop().call_later(0.1, release.wait, 20)
+
+    resident = loaded(registries, start=start)
+    resident.plugin.loop._blocked_seconds = 0.3
+    await host.start(resident, definition(cursor=1))
+    async with asyncio.timeout(10):
+        while len(starts) < 2:
+            await asyncio.sleep(0.02)
+    release.set()
+    await host.stop()
+    async with asyncio.timeout(2):
+        await resident.plugin.uses.until_idle()
+
+    assert starts == [1, 7]
+    assert not resident.plugin.loop._residents
 
 
 async def _sleep(_: Any) -> None:
