@@ -37,8 +37,9 @@ class EventActivities:
 
     async def _status_written(self, closing: Closing) -> EventStatus:
         async with self._database.connection() as connection:
-            status = await events.status_of(connection, closing.event_id)
-        if status is None:
+            found = await events.status_of(connection, closing.event_id)
+        if found is None:
             message = f"There is no event {closing.event_id} in the database; its workflow has nothing to close."
             raise ApplicationError(message, type="UnknownEvent", non_retryable=True)
+        status, _ = found
         return status

@@ -60,6 +60,9 @@ class Running:
     async def active(self, kind: str) -> AsyncIterator["Running | None"]:
         yield self if kind == "storage" else None
 
+    async def is_wanted(self, kind: str) -> bool:
+        return kind == "storage"
+
     @asynccontextmanager
     async def named(self, kind: str, name: str) -> AsyncIterator["Running | None"]:
         yield self if (kind, name) == ("storage", self.name) else None
