@@ -85,11 +85,9 @@ def check_address(address: EmailAddress) -> None:
         ServiceError: ``validation``.
     """
     if len(address.address) > _LONGEST_ADDRESS or not _ADDRESS.fullmatch(address.address):
-        raise ServiceError(
-            "validation",
-            f"{address.address[:_LONGEST_ADDRESS]!r} is not an email address. Write a@b.c; "
-            "a domain outside ASCII in its xn-- form.",
-        )
+        shown = address.address[:_LONGEST_ADDRESS]
+        fault = f"{shown!r} is not an email address. Write a@b.c; a domain outside ASCII in its xn-- form."
+        raise ServiceError("validation", fault)
     _refuse_line_breaks(address.display_name or "", f"The name shown for {address.address}")
 
 
