@@ -1,6 +1,7 @@
 """The keys of the system config: what each may hold, what of it people may read, and what stands in for it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ SMTP_FROM = "SMTP_FROM"
 HTTP_EGRESS_ALLOW = "HTTP_EGRESS_ALLOW"
 
 _LONGEST = 65536
+_ADDRESS = re.compile(r"url|uri|host|endpoint|server|domain|proxy|port|bucket", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +134,10 @@ class ProviderKey:
         schema, defaults = self.provider.config_schema, self.provider.defaults
         if not isinstance(value, Mapping):
             raise _fault("Send an object: the config of the provider.")
-        sources = effective(schema, defaults, stored).sources
+        before = effective(schema, defaults, stored)
+        sources = before.sources
         secret = secret_names(schema)
+        sent = {name for name, part in value.items() if part != MASK}
         value = {
             name: part
             for name, part in value.items()
@@ -148,7 +152,22 @@ class ProviderKey:
             ]
             raise InvalidInputError(error.message, faults) from None
         check_stored(schema, defaults, value)
+        self._refuse_other_addresses(before.values, effective(schema, defaults, value).values, sent)
         return value
+
+    def _refuse_other_addresses(
+        self, before: Mapping[str, Any], after: Mapping[str, Any], sent: Collection[str]
+    ) -> None:
+        """A secret that the caller did not send goes only where it went before."""
+        kept = (secret_names(self.provider.config_schema) & after.keys()) - set(sent)
+        moved = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        moved = [
+            name for name in moved if _ADDRESS.search(name) or _is_url(before.get(name)) or _is_url(after.get(name))
+        ]
+        if kept and moved:
+            message = f"This would lead stored secrets elsewhere. Send {', '.join(sorted(kept))} with it."
+            fault = FieldError(pointer=f"/value/{moved[0]}", message=message)
+            raise InvalidInputError("A stored secret is not sent to another address.", [fault])
 
     def fields(self, value: Any) -> Sequence[str]:
         """As `ConfigKey.fields`."""
@@ -183,6 +202,10 @@ def unknown_key(name: str, known: Iterable[str]) -> InvalidInputError:
     """What to raise about a key that there is not."""
     fault = FieldError(pointer="", message=f"There is no such key. The keys are {', '.join(known)}.")
     return InvalidInputError(f"{name[:200]!r} is no key of the system config.", [fault])
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and "://" in value
 
 
 def _fault(message: str) -> InvalidInputError:

@@ -95,6 +95,31 @@ async def test_a_masked_secret_is_kept(client: httpx2.AsyncClient, app: Any) -> 
     assert stored[KEY] == {"office": "Side Street", "password": "hunter2-hunter2"}
 
 
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_secret_that_is_kept_follows_no_changed_address(
+    client: httpx2.AsyncClient, query: Query, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    properties: Any = SCHEMA["properties"]
+    schema = {**SCHEMA, "properties": {**properties, "apiUrl": {"type": "string"}}}
+    query("UPDATE providers SET config_schema = %s", Jsonb(schema))
+    evil = {"office": "Main Street", "apiUrl": "https://evil.example"}
+    if stored:
+        await put(client, KEY, CONFIG)
+        evil["password"] = "********"
+    else:
+        monkeypatch.setenv("ACME_PASSWORD", "hunter2-hunter2")
+
+    changed = await put(client, KEY, evil)
+    tried = await client.post("/system/config/test", json={"key": KEY, "value": evil})
+
+    assert changed.status_code == 422
+    assert changed.json()["errors"][0]["pointer"] == "/value/apiUrl"
+    assert "evil" not in str((await get(client, KEY))["value"])
+    assert tried.json()["ok"] is False
+    assert "elsewhere" in tried.json()["message"]
+    assert (await put(client, KEY, {**evil, "password": "another-secret"})).status_code == 200
+
+
 async def test_a_password_in_a_url_is_masked_and_kept_for_the_same_server_only(
     client: httpx2.AsyncClient, app: Any
 ) -> None:
