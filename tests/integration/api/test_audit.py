@@ -42,6 +42,7 @@ async def test_each_change_is_audited_with_its_actor_and_fields(client: httpx2.A
         "actor",
         "detail",
     }
+    token_id = str(query("SELECT id FROM tokens")[0]["id"])
     assert [entry["detail"] for entry in entries] == [
         {
             "object": "trigger",

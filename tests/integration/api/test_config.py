@@ -71,6 +71,7 @@ async def test_a_value_is_stored_sealed_and_audited_without_it(client: httpx2.As
     (row,) = query("SELECT value_sealed FROM system_config")
     assert b"example" not in bytes(row["value_sealed"])
     (entry,) = query("SELECT actor, detail FROM audit_entries WHERE kind = 'admin' AND detail->>'object' = 'config'")
+    assert entry["detail"].pop("caller") == {"tokenId": str(query("SELECT id FROM tokens")[0]["id"])}
     assert entry["detail"] == {"object": "config", "name": "SMTP_FROM", "operation": "create", "fields": ["value"]}
 
 
@@ -267,6 +268,26 @@ async def test_an_address_to_send_to_must_be_one(client: httpx2.AsyncClient) -> 
 
     assert answer.status_code == 422
     assert pointers(answer) == ["/to"]
+
+
+async def test_every_trial_is_audited(client: httpx2.AsyncClient, query: Query) -> None:
+    for body in (
+        {"key": "HTTP_EGRESS_ALLOW", "value": "10.0.0.0/8"},
+        {"key": "SMTP_URL", "value": "smtp://me:hunter2-hunter2@127.0.0.1:1", "to": "ada@example.org"},
+        {"key": "SMTP_URL"},
+        {"key": "ABSENT"},
+    ):
+        await client.post("/system/config/test", json=body)
+
+    entries = query("SELECT actor, detail FROM audit_entries WHERE detail->>'operation' = 'test' ORDER BY seq")
+    names = ("name", "hasValue", "to", "outcome")
+    assert [[entry["actor"], *(entry["detail"][name] for name in names)] for entry in entries] == [
+        ["bootstrap", "HTTP_EGRESS_ALLOW", True, None, "ok"],
+        ["bootstrap", "SMTP_URL", True, "ada@example.org", "failed"],
+        ["bootstrap", "SMTP_URL", False, None, "failed"],
+        ["bootstrap", "ABSENT", False, None, "refused"],
+    ]
+    assert "hunter2" not in str(entries)
 
 
 async def test_a_plugin_says_how_it_stands_with_its_providers(client: httpx2.AsyncClient) -> None:
