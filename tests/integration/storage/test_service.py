@@ -27,7 +27,7 @@ from latchflow.services.storage import Storage
 from latchflow.services.upload import ObjectTooLargeError
 from latchflow.store.bundle_objects import delete_object
 from latchflow.store.bundles import create_bundle, delete_bundle
-from latchflow.store.links import look_up_link
+from latchflow.store.links import look_up_link, revoke_link
 from plugins.core import plugin
 from plugins.core.attachments import MAX_BYTES
 from tests.support.execution import Deployment
@@ -152,6 +152,21 @@ async def test_a_repeated_call_replaces_the_link_that_nobody_was_given(world: Wo
     async with world.deployment.database.connection() as connection:
         states = [await look_up_link(connection, link.url.rpartition("/")[2]) for link in (first, second, third)]
     assert [state is not None for state in states] == [False, True, True]
+
+
+async def test_a_repeated_call_does_not_revive_a_link_that_was_revoked(world: World) -> None:
+    bundle = await world.bundle()
+    options: dict[str, Any] = {"expires_in": timedelta(hours=1), "max_downloads": None, "actor": "a", "key": "k/1"}
+    link = await world.storage.create_release_link(bundle, **options)
+    async with world.deployment.database.transaction() as connection:
+        await revoke_link(connection, bundle, link.id, actor="admin")
+
+    with pytest.raises(ServiceError, match="revoked") as caught:
+        await world.storage.create_release_link(bundle, **options)
+
+    assert caught.value.kind == "fatal"
+    (row,) = await world.deployment.rows("SELECT revoked_at FROM release_links")
+    assert row["revoked_at"] is not None
 
 
 async def test_links_need_a_public_url_a_bundle_and_limits(world: World) -> None:
