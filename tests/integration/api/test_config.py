@@ -211,6 +211,25 @@ async def test_several_keys_change_together_or_not_at_all(client: httpx2.AsyncCl
     assert len(query("SELECT seq FROM audit_entries WHERE detail->>'object' = 'config'")) == 2
 
 
+async def test_the_list_that_holds_is_shown_with_what_the_environment_opens(
+    client: httpx2.AsyncClient, app: Any
+) -> None:
+    config = app.state.context.services.config
+    config._settings = config._settings.model_copy(update={"http_egress_allow": "10.0.0.0/8"})
+
+    await put(client, "HTTP_EGRESS_ALLOW", "192.168.0.1")
+    both = await get(client, "HTTP_EGRESS_ALLOW")
+    await put(client, "HTTP_EGRESS_ALLOW", "192.168.0.1", isSecret=True)
+    hidden = await get(client, "HTTP_EGRESS_ALLOW")
+    await client.delete("/system/config/HTTP_EGRESS_ALLOW")
+    env = await get(client, "HTTP_EGRESS_ALLOW")
+
+    assert (both["value"], both["effective"]) == ("192.168.0.1", "10.0.0.0/8,192.168.0.1")
+    assert (hidden["value"], hidden["effective"]) == ("********", "********")
+    assert (env["value"], env["source"], env["effective"]) == ("10.0.0.0/8", "env", "10.0.0.0/8")
+    assert (await get(client, "SMTP_FROM"))["effective"] is None
+
+
 async def test_a_removed_value_gives_way_to_the_environment(client: httpx2.AsyncClient) -> None:
     await put(client, "SMTP_FROM", "a@b.c")
 
