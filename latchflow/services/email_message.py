@@ -9,7 +9,7 @@ from email.message import EmailMessage as MimeMessage
 from email.policy import SMTP
 from email.utils import format_datetime, localtime
 
-from latchflow.sdk import EmailAddress, EmailMessage, ServiceError
+from latchflow.sdk import MAX_ATTACHMENT_BYTES, EmailAddress, EmailMessage, ServiceError
 
 # 7-bit content passes every server, whatever extensions it has.
 _POLICY = SMTP.clone(cte_type="7bit")
@@ -22,7 +22,6 @@ _CONTENT_TYPE = re.compile(
     r"(?!(?i:multipart|message)/)[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*"
 )
 _LONGEST_NAME = 255
-MAX_ATTACHMENT_BYTES = 20 * 1024 * 1024
 _OWN_DOMAIN = "latchflow.internal"  # a top level that is kept free for private use
 _OWN_PREFIXES = ("content-", "resent-", "return-path", "received")
 

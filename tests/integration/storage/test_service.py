@@ -13,6 +13,7 @@ import pytest
 
 from latchflow.errors import NotFoundError
 from latchflow.sdk import (
+    MAX_ATTACHMENT_BYTES,
     ActionCall,
     EmailMessage,
     Invocation,
@@ -29,7 +30,6 @@ from latchflow.store.bundle_objects import delete_object
 from latchflow.store.bundles import create_bundle, delete_bundle
 from latchflow.store.links import look_up_link, revoke_link
 from plugins.core import plugin
-from plugins.core.attachments import MAX_BYTES
 from tests.support.execution import Deployment
 from tests.support.services import NO_SERVICES, UNUSED, grant_of, services_of
 
@@ -215,7 +215,7 @@ async def test_the_files_of_a_mail_come_out_of_bundles(world: World) -> None:
 
 async def test_a_mail_with_files_that_are_too_large_together_or_missing_is_not_sent(world: World) -> None:
     bundle = await world.bundle()
-    await world.put(bundle, "a", bytes(MAX_BYTES))
+    await world.put(bundle, "a", bytes(MAX_ATTACHMENT_BYTES))
     await world.put(bundle, "b", b"x")
     mail = {"to": ["a@example.org"], "subject": "s"}
     both = [{"bundleId": str(bundle), "path": path} for path in ("a", "b")]
