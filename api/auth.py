@@ -12,6 +12,7 @@ from api.bounded_audit import denied_call
 from api.context import Context
 from api.errors import ForbiddenError, UnauthorizedError
 from latchflow.scopes import covers
+from latchflow.store.audit import calling
 from latchflow.store.tokens import TokenState, is_token, look_up_token
 from latchflow.store.visibility import Limits
 
@@ -76,6 +77,8 @@ async def authenticate(scope: Scope) -> None:
             async with context.database.connection() as connection:
                 state = await look_up_token(connection, token)
             refusal = "unknown" if state is None else state.refusal
+    if state is not None:
+        calling.set(_identity(state))
     if state is None or refusal is not None:
         reason = refusal or "unknown"
         actor = state.name if state else None
@@ -90,6 +93,13 @@ async def authenticate(scope: Scope) -> None:
         owner_id=state.owner_id,
         limits=state.limits,
     )
+
+
+def _identity(state: TokenState) -> dict[str, str]:
+    identity = {"tokenId": str(state.id)}
+    if state.owner_id is not None:
+        identity["userId"] = str(state.owner_id)
+    return identity
 
 
 class Requires:

@@ -13,6 +13,7 @@ from api.schemas.config import ConfigEntry, ConfigPut, ConfigTest, ConfigTestRes
 from api.schemas.conventions import Listing
 from latchflow.runtime.providers.config_trials import try_out
 from latchflow.runtime.providers.system_config import NewValue
+from latchflow.store.system_config import Trial, record_trial
 
 router = admin_router("/system/config", "config")
 
@@ -44,9 +45,16 @@ async def change_config(context: ContextDep, caller: Writer, body: Changes) -> L
 
 
 @router.post("/test", summary="Try a value out", operation_id="testConfig")
-async def try_config(context: ContextDep, _: Writer, body: ConfigTest) -> ConfigTestResult:
-    """Mail servers and email providers are really connected to; with ``to`` a mail is sent."""
-    result = await try_out(context.services, body.key, body.value, to=body.to)
+async def try_config(context: ContextDep, caller: Writer, body: ConfigTest) -> ConfigTestResult:
+    """Mail servers and email providers are really connected to; with ``to`` a mail is sent. Audited."""
+    outcome = "refused"
+    try:
+        result = await try_out(context.services, body.key, body.value, to=body.to)
+        outcome = "ok" if result.ok else "failed"
+    finally:
+        trial = Trial(key=body.key, has_value=body.value is not None, to=body.to, outcome=outcome)
+        async with context.database.connection() as connection:
+            await record_trial(connection, trial, actor=caller.name)
     return ConfigTestResult.model_validate(result)
 
 

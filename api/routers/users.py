@@ -54,10 +54,11 @@ async def change_user(context: ContextDep, caller: Writer, user_id: UserId, body
     changes = body.given()
     async with context.database.transaction() as connection:
         current = await users.get_user(connection, user_id, lock=True)
-        await _check_role(request, caller, current.role)
-        if body.role != current.role and "role" in changes:
-            await _check_role(request, caller, body.role)
-        changed = await users.change_user(connection, current, _consistent(current, changes), actor=caller.name)
+        lacking = _lacking(caller, current.role) or _lacking(caller, changes.get("role", current.role))
+        if lacking is None:
+            changed = await users.change_user(connection, current, _consistent(current, changes), actor=caller.name)
+    if lacking is not None:  # audited on a connection of its own: not while this one holds the user's row
+        await deny(request, caller, lacking)
     return _user(changed)
 
 
@@ -71,10 +72,14 @@ async def invite_user_again(context: ContextDep, caller: Writer, user_id: UserId
 
 
 async def _check_role(request: Request, caller: Caller, role: str) -> None:
+    lacking = _lacking(caller, role)
+    if lacking is not None:
+        await deny(request, caller, lacking)
+
+
+def _lacking(caller: Caller, role: str) -> str | None:
     """Nobody makes, changes or invites a user who may do more than they do."""
-    for scope in ROLE_SCOPES[role]:
-        if not covers(caller.scopes, scope):
-            await deny(request, caller, scope)
+    return next((scope for scope in ROLE_SCOPES[role] if not covers(caller.scopes, scope)), None)
 
 
 def _consistent(current: StoredUser, changes: dict[str, Any]) -> dict[str, Any]:

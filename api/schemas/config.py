@@ -43,6 +43,9 @@ class ConfigEntry(Answer):
     source: Annotated[str | None, Field(description="database, env, or null when nothing is configured.")]
     fields: Annotated[dict[str, str] | None, Field(description="Of a provider's config: the source of each property.")]
     problem: Annotated[str | None, Field(description="Why a provider cannot use its config.")]
+    effective: Annotated[
+        str | None, Field(description="Of HTTP_EGRESS_ALLOW: the list that holds, with what the environment opens.")
+    ]
     updated_at: Time | None
     updated_by: str | None
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from api.schemas.conventions import Answer, Body, Name, Time
 from latchflow.scopes import TOKEN_SCOPES
+from latchflow.store.tokens import RESERVED_NAMES
 
 
 def _known_scope(scope: str) -> str:
@@ -22,10 +23,18 @@ def _in_the_future(moment: datetime) -> datetime:
     return moment
 
 
+def _nobody_elses(name: str) -> str:
+    if "@" in name:
+        raise ValueError("Only users are called by addresses. Choose a name without @.")
+    if name.strip().lower() in RESERVED_NAMES:
+        raise ValueError("This name stands for something else in the audit. Choose another.")
+    return name
+
+
 class TokenCreate(Body):
     """A new token."""
 
-    name: Name
+    name: Annotated[Name, AfterValidator(_nobody_elses)]
     scopes: Annotated[list[Annotated[str, AfterValidator(_known_scope)]], Field(min_length=1, max_length=50)]
     expires_at: Annotated[Time, AfterValidator(_in_the_future)] | None = None
 

@@ -1,12 +1,15 @@
 """``latchflow providers``."""
 
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from latchflow.errors import ConfigurationError
 from latchflow.settings import Settings, provider_variables
+
+if TYPE_CHECKING:
+    from latchflow.cli.server import Server
 
 providers = typer.Typer(help="Providers of a running deployment.", no_args_is_help=True)
 
@@ -42,6 +45,7 @@ def authorize(
     from latchflow.cli.server import Server
 
     server = Server.of(Settings.load()) if is_saved else None  # before anybody is asked for anything
+    kept = _addresses(server) if server is not None else {}
     known = provider_variables([_ID, _SECRET, _SENDER])
     client = OAuthClient(
         client_id=known.get(_ID) or typer.prompt("Client id", err=True),
@@ -64,6 +68,8 @@ def authorize(
         sys.stdout.write(f"{token}\n")
         return
     value = {
+        **kept,
+        **({"tokenUrl": token_url} if token_url != _TOKEN_URL else {}),
         "clientId": client.client_id,
         "clientSecret": client.client_secret,
         "refreshToken": token,
@@ -76,3 +82,12 @@ def authorize(
             f"{error.message} The {provider} refresh token was not stored; it is lost, so run this again."
         ) from None
     sys.stdout.write(f"{_KEY} is stored; the next mail goes through Gmail.\n")
+
+
+def _addresses(server: "Server") -> dict[str, str]:
+    """The addresses of a proxy that the stored config has."""
+    entry = server.call("GET", f"/system/config/{_KEY}")
+    value, fields = entry["value"], entry["fields"] or {}
+    if not isinstance(value, dict):
+        return {}
+    return {name: value[name] for name in ("apiUrl", "tokenUrl") if fields.get(name) == "database"}

@@ -22,6 +22,7 @@ from latchflow.sdk.capabilities import (
     ScheduledCapability,
 )
 from latchflow.sdk.email import (
+    MAX_ATTACHMENT_BYTES,
     EmailAddress,
     EmailAttachment,
     EmailDelivery,
@@ -49,6 +50,7 @@ SDK_VERSION = 1
 """The major version a ``plugin.toml`` names in ``sdk = ">=1,<2"``."""
 
 __all__ = [
+    "MAX_ATTACHMENT_BYTES",
     "SDK_VERSION",
     "Accepted",
     "Action",

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+MAX_ATTACHMENT_BYTES = 20 * 1024 * 1024
+"""Of all attachments of a mail together."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmailAddress:
@@ -16,7 +19,7 @@ class EmailAddress:
 
 @dataclass(frozen=True, kw_only=True)
 class EmailAttachment:
-    """A file that goes with a mail. All of a mail have at most 20 MiB together."""
+    """A file that goes with a mail. All of a mail have at most `MAX_ATTACHMENT_BYTES` together."""
 
     name: str
     content: bytes = field(repr=False)

@@ -9,7 +9,7 @@ from email.message import EmailMessage as MimeMessage
 from email.policy import SMTP
 from email.utils import format_datetime, localtime
 
-from latchflow.sdk import EmailAddress, EmailMessage, ServiceError
+from latchflow.sdk import MAX_ATTACHMENT_BYTES, EmailAddress, EmailMessage, ServiceError
 
 # 7-bit content passes every server, whatever extensions it has.
 _POLICY = SMTP.clone(cte_type="7bit")
@@ -25,7 +25,6 @@ _CONTENT_TYPE = re.compile(
 )
 _LONGEST_NAME = 255
 _LONGEST_ADDRESS = 254
-MAX_ATTACHMENT_BYTES = 20 * 1024 * 1024
 _OWN_DOMAIN = "latchflow.internal"  # a top level that is kept free for private use
 _OWN_PREFIXES = ("content-", "resent-", "return-path", "received")
 

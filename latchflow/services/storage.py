@@ -213,9 +213,12 @@ class Storage:
         if max_downloads is not None and not (type(max_downloads) is int and 1 <= max_downloads <= MAX_DOWNLOADS):
             raise ServiceError("validation", "max_downloads: at least 1, or None for no limit.")
         async with self._transaction() as connection:
-            token, row = await links.create_link(
+            made = await links.create_link(
                 connection, bundle_id, expires_in=expires_in, max_downloads=max_downloads, actor=actor, key=key
             )
+        if made is None:
+            raise ServiceError("fatal", "The link that an earlier attempt made was revoked.")
+        token, row = made
         return ReleaseLink(id=row["id"], url=f"{self._public_url}/release/{token}", expires_at=row["expires_at"])
 
     async def remove_leftovers(self) -> int:

@@ -65,7 +65,7 @@ class Users:
                 user, invitation = await invitations.invite(
                     connection, address, role, effect_key=effect.key, actor=actor
                 )
-        except UnavailableError as error:
+        except (ConflictError, UnavailableError) as error:
             raise ServiceError("retryable", error.message) from error
         if invitation is not None:
             await self._mail.send(user, invitation, effect=effect, deadline=deadline)

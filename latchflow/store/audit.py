@@ -1,7 +1,9 @@
 """Writing the audit. It only grows: the application's role cannot change or remove an entry."""
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -32,8 +34,17 @@ class AuditEntry:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+calling: ContextVar[Mapping[str, str]] = ContextVar("calling", default=MappingProxyType({}))
+"""Whose call of the API is being served: ``tokenId``, and ``userId`` of a token that is bound to a user.
+
+Names of tokens are free, so every entry that is made meanwhile says this too, as ``caller`` in its detail.
+"""
+
+
 async def record(connection: Connection, entry: AuditEntry) -> None:
     """Add one entry, in the transaction of the fact it tells of."""
+    caller = calling.get()
+    detail = {**entry.detail, "caller": dict(caller)} if caller else dict(entry.detail)
     await connection.execute(
         """
         INSERT INTO audit_entries (kind, phase, plugin_name, capability_key, trigger_definition_id, trigger_event_id,
@@ -51,6 +62,6 @@ async def record(connection: Connection, entry: AuditEntry) -> None:
             entry.invocation_id,
             entry.attempt,
             entry.actor,
-            Jsonb(dict(entry.detail)),
+            Jsonb(detail),
         ),
     )

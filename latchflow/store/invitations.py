@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from latchflow.errors import ConflictError
 from latchflow.model import AuditKind
 from latchflow.sdk.users import Role
 from latchflow.store.admin_audit import Change, record_change
@@ -15,6 +16,8 @@ from latchflow.store.tokens import add_personal_token, is_token, new_token
 from latchflow.store.users import StoredUser, add_user, find_user, get_user
 
 GOOD_FOR = timedelta(days=7)
+_SENDING_FOR = timedelta(minutes=2)
+"""Whoever sends a mail has noted by then what became of it, or never will."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +49,13 @@ async def invite(
     """The user with an address, made when there is none, and an invitation if a mail has to go out.
 
     The connection is inside a transaction. An invited user gets another mail only when every mail so far surely was
-    not sent, or belongs to an earlier attempt at this very effect, which must then know that it was not.
+    not sent, has expired, or belongs to an earlier attempt at this very effect, which must then know that it was not.
 
     Returns:
         No invitation for a user who needs no mail.
+
+    Raises:
+        ConflictError: Another invitation is being sent at this moment: whether it is needed shows when that has ended.
     """
     user = await add_user(connection, email, role, actor=actor)
     if user is None:
@@ -146,13 +152,15 @@ async def accept(connection: Connection, token: str) -> tuple[Presented, str | N
 async def _may_be_mailed(connection: Connection, user_id: UUID, effect_key: str) -> bool:
     cursor = await connection.execute(
         """
-        SELECT EXISTS (SELECT FROM invitations
-                       WHERE user_id = %s AND mail <> 'failed' AND effect_key <> %s) AS has_mail
+        SELECT mail = 'sending' AND created_at > clock_timestamp() - %s::interval AS is_under_way FROM invitations
+        WHERE user_id = %s AND mail <> 'failed' AND effect_key <> %s AND expires_at > now()
         """,
-        (user_id, effect_key),
+        (_SENDING_FOR, user_id, effect_key),
     )
-    row = await cursor.fetchone()
-    return bool(row and row["has_mail"])
+    mails = await cursor.fetchall()
+    if mails and all(mail["is_under_way"] for mail in mails):
+        raise ConflictError("Another invitation of this user is being sent, and may fail. Try again shortly.")
+    return bool(mails)
 
 
 async def _read(connection: Connection, token: str) -> Presented | None:

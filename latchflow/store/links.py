@@ -44,7 +44,7 @@ async def create_link(
     max_downloads: int | None,
     actor: str,
     key: str | None = None,
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, dict[str, Any]] | None:
     """Make a link; the connection is inside a transaction.
 
     Args:
@@ -57,7 +57,8 @@ async def create_link(
             token nobody was given.
 
     Returns:
-        The token, which is nowhere stored, and the link's row.
+        The token, which is nowhere stored, and the link's row; None when somebody has revoked the link that the call
+        made before: that holds.
 
     Raises:
         NotFoundError: There is no such bundle.
@@ -81,15 +82,17 @@ async def create_link(
             ON CONFLICT (idempotency_key) DO UPDATE
             SET bundle_id = EXCLUDED.bundle_id, token_hash = EXCLUDED.token_hash,
                 max_downloads = EXCLUDED.max_downloads, downloads = 0, created_at = EXCLUDED.created_at,
-                created_by = EXCLUDED.created_by, expires_at = EXCLUDED.expires_at, last_used_at = NULL,
-                revoked_at = NULL
+                created_by = EXCLUDED.created_by, expires_at = EXCLUDED.expires_at, last_used_at = NULL
+            WHERE release_links.revoked_at IS NULL
             RETURNING {_FIELDS}
             """,
             values,
         )
     except errors.ForeignKeyViolation:
         raise no_bundle(bundle_id) from None
-    (row,) = await cursor.fetchall()
+    row = await cursor.fetchone()
+    if row is None:
+        return None
     await _record(connection, row, "create", ["expiresAt", "maxDownloads"], actor)
     return token, row
 

@@ -68,6 +68,22 @@ class KnownProvider:
         return provider_config_key(self.plugin, self.id)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A value that was tried out.
+
+    Attributes:
+        has_value: Whether a value came with the call; else what is configured was tried.
+        to: Where a mail was to go.
+        outcome: ``ok``, ``failed``, or ``refused`` before anything was tried.
+    """
+
+    key: str
+    has_value: bool
+    to: str | None
+    outcome: str
+
+
 async def load(connection: Connection, keys: Sequence[str] | None = None) -> dict[str, SealedValue]:
     """What is stored under these keys; without keys, everything."""
     cursor = await connection.execute(
@@ -126,6 +142,19 @@ async def remove(connection: Connection, key: str, *, actor: str) -> bool:
         return False
     await _audit(connection, key, "delete", (), actor)
     return True
+
+
+async def record_trial(connection: Connection, trial: Trial, *, actor: str) -> None:
+    """Audit that a value was tried out, without the value."""
+    detail = {
+        "object": "config",
+        "name": trial.key,
+        "operation": "test",
+        "hasValue": trial.has_value,
+        "to": trial.to,
+        "outcome": trial.outcome,
+    }
+    await record(connection, AuditEntry(kind=AuditKind.ADMIN, actor=actor, detail=detail))
 
 
 async def providers(connection: Connection) -> list[KnownProvider]:

@@ -22,6 +22,9 @@ from latchflow.store.visibility import Limits
 _PATTERN = re.compile(r"lfk_[A-Za-z0-9_-]{32,128}")
 _BOOTSTRAP_ID = UUID("5b0f6a52-7c55-5d0a-8c0e-62a1f4b0a001")
 _BOOTSTRAP = "bootstrap"
+_SETTINGS = "settings"
+RESERVED_NAMES = frozenset({_BOOTSTRAP, _SETTINGS})
+"""Actors of the audit that are not what somebody called a token."""
 _FIELDS = "id, name, scopes, user_id, created_at, created_by, expires_at, last_used_at, revoked_at"
 
 
@@ -239,12 +242,12 @@ async def ensure_bootstrap_token(connection: Connection, token: str) -> None:
     try:
         cursor = await connection.execute(
             """
-            INSERT INTO tokens (id, name, token_hash, scopes, created_by) VALUES (%s, %s, %s, %s, 'settings')
+            INSERT INTO tokens (id, name, token_hash, scopes, created_by) VALUES (%s, %s, %s, %s, %s)
             ON CONFLICT (id) DO UPDATE SET token_hash = EXCLUDED.token_hash, revoked_at = NULL
             WHERE tokens.token_hash <> EXCLUDED.token_hash
             RETURNING xmax = 0 AS is_new
             """,
-            (_BOOTSTRAP_ID, _BOOTSTRAP, _hash(token), [ALL]),
+            (_BOOTSTRAP_ID, _BOOTSTRAP, _hash(token), [ALL], _SETTINGS),
         )
     except errors.UniqueViolation:
         raise ConfigurationError("LATCHFLOW_BOOTSTRAP_TOKEN is the same as another token. Choose a new one.") from None
@@ -254,7 +257,7 @@ async def ensure_bootstrap_token(connection: Connection, token: str) -> None:
         change = Change(
             object="token", id=_BOOTSTRAP_ID, name=_BOOTSTRAP, operation=operation, fields=["token", "scopes"]
         )
-        await record_change(connection, change, actor="settings")
+        await record_change(connection, change, actor=_SETTINGS)
 
 
 def _no_token(token_id: UUID) -> NotFoundError:

@@ -7,12 +7,9 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from latchflow.sdk import EmailAttachment, PermanentFailure, StorageService
+from latchflow.sdk import MAX_ATTACHMENT_BYTES, EmailAttachment, PermanentFailure, StorageService
 
 from .config import ActionConfig
-
-MAX_BYTES = 20 * 1024 * 1024
-"""Of all files of a mail together."""
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\\x00-\x1f\x7f]+$", max_length=255)]
 
@@ -31,15 +28,16 @@ async def read_attachments(storage: StorageService, wanted: Iterable[Attachment]
     Raises:
         PermanentFailure: Together they are too large; no more than that is read.
     """
-    left = MAX_BYTES
+    left = MAX_ATTACHMENT_BYTES
     files: list[EmailAttachment] = []
     for attachment in wanted:
         content = bytearray()
         async for chunk in storage.get(attachment.bundle_id, attachment.path):
             content += chunk
             if len(content) > left:
+                limit = f"{MAX_ATTACHMENT_BYTES // 1024**2} MiB"
                 raise PermanentFailure(
-                    f"The attachments are larger than {MAX_BYTES // 1024**2} MiB together. Publish a link instead.",
+                    f"The attachments are larger than {limit} together. Publish a link instead.",
                     error_type="AttachmentsTooLarge",
                 )
         left -= len(content)

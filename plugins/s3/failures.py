@@ -16,8 +16,9 @@ from latchflow.sdk import ServiceError, ServiceErrorKind
 
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _SLOW = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"})
-# Refusals that another try may not meet.
-_PASSING = frozenset({"RequestTimeout", "RequestTimeTooSkewed", "OperationAborted", "InternalError"})
+# Refusals that another try of the whole may not meet. NoSuchUpload: the client repeats a request whose answer was lost,
+# and the first one had completed the upload.
+_PASSING = frozenset({"RequestTimeout", "NoSuchUpload", "RequestTimeTooSkewed", "OperationAborted", "InternalError"})
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -30,12 +30,14 @@ class Shown:
         source: ``database``, ``env``, or None when neither has one.
         fields: Of a provider's config, the source of each property.
         problem: Why the value cannot be used.
+        effective: What holds where the environment adds to the value.
     """
 
     value: Any
     source: str | None
     fields: Mapping[str, str] | None = None
     problem: str | None = None
+    effective: str | None = None
 
 
 class ConfigKey(Protocol):
@@ -99,6 +101,19 @@ class TextKey:
 
     def _masked(self, text: str) -> str:
         return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListKey(TextKey):
+    """A list that holds together with that of the environment."""
+
+    def joined(self, stored: Any) -> str:
+        """The list that holds."""
+        return ",".join(part for part in (self.default, stored) if part)
+
+    def shown(self, stored: Any) -> Shown:
+        """As `ConfigKey.shown`."""
+        return replace(super().shown(stored), effective=self.joined(stored) or None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,12 +202,17 @@ class ProviderKey:
         )
 
 
+def egress_key(settings: Settings) -> ListKey:
+    """``HTTP_EGRESS_ALLOW``."""
+    return ListKey(name=HTTP_EGRESS_ALLOW, default=settings.http_egress_allow, parse=EgressGuard)
+
+
 def known_keys(settings: Settings, providers: Iterable[KnownProvider]) -> dict[str, ConfigKey]:
     """Every key there is, by its name."""
     keys: list[ConfigKey] = [
         UrlKey(name=SMTP_URL, default=settings.smtp_url.get_secret_value(), parse=parse_smtp_url),
         TextKey(name=SMTP_FROM, default=settings.smtp_from, parse=parse_sender),
-        TextKey(name=HTTP_EGRESS_ALLOW, default=settings.http_egress_allow, parse=EgressGuard),
+        egress_key(settings),
         *(ProviderKey(name=provider.key, provider=provider) for provider in providers),
     ]
     return {key.name: key for key in sorted(keys, key=lambda key: key.name)}

@@ -14,6 +14,7 @@ from latchflow.runtime.providers.config_keys import (
     SMTP_FROM,
     SMTP_URL,
     ConfigKey,
+    egress_key,
     known_keys,
     unknown_key,
 )
@@ -47,6 +48,7 @@ class Entry:
         source: ``database``, ``env``, or None when nothing is configured.
         fields: Of a provider's config, the source of each property.
         problem: Why a provider cannot use its config.
+        effective: What holds where the environment adds to the value.
     """
 
     key: str
@@ -55,6 +57,7 @@ class Entry:
     source: str | None
     fields: Mapping[str, str] | None
     problem: str | None
+    effective: str | None
     updated_at: datetime | None
     updated_by: str | None
 
@@ -96,7 +99,7 @@ class SystemConfig:
     async def egress_allow(self) -> str:
         """``HTTP_EGRESS_ALLOW`` of now: what the environment opens, and what the database opens. Raises as `stored`."""
         stored = await self._on_host(self.stored([HTTP_EGRESS_ALLOW]))
-        return ",".join(part for part in (self._settings.http_egress_allow, stored.get(HTTP_EGRESS_ALLOW)) if part)
+        return egress_key(self._settings).joined(stored.get(HTTP_EGRESS_ALLOW))
 
     async def entries(self) -> list[Entry]:
         """Every key there is, in order. Raises as `stored`."""
@@ -216,6 +219,7 @@ class SystemConfig:
             source=shown.source,
             fields=shown.fields,
             problem=shown.problem,
+            effective=MASK if is_secret and shown.effective else shown.effective,
             updated_at=stored.updated_at if stored is not None else None,
             updated_by=stored.updated_by if stored is not None else None,
         )

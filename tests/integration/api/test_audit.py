@@ -19,7 +19,9 @@ async def listed(client: httpx2.AsyncClient, **filters: Any) -> list[dict[str, A
     return items
 
 
-async def test_each_change_is_audited_with_its_actor_and_fields(client: httpx2.AsyncClient, wiring: Wiring) -> None:
+async def test_each_change_is_audited_with_its_actor_and_fields(
+    client: httpx2.AsyncClient, wiring: Wiring, query: Query
+) -> None:
     trigger = await wiring.trigger()
     path = f"/admin/triggers/{trigger['id']}"
     await client.patch(path, json={"isEnabled": False}, headers={"If-Match": "*"})
@@ -42,6 +44,7 @@ async def test_each_change_is_audited_with_its_actor_and_fields(client: httpx2.A
         "actor",
         "detail",
     }
+    token_id = str(query("SELECT id FROM tokens")[0]["id"])
     assert [entry["detail"] for entry in entries] == [
         {
             "object": "trigger",
@@ -50,6 +53,7 @@ async def test_each_change_is_audited_with_its_actor_and_fields(client: httpx2.A
             "operation": operation,
             "fields": fields,
             "version": version,
+            "caller": {"tokenId": token_id},
         }
         for operation, fields, version in [
             ("create", ["name", "capabilityId", "config", "isEnabled"], 1),

@@ -138,6 +138,27 @@ async def test_a_token_that_may_do_more_cannot_be_revoked(
     assert denied == [{"actor": "admin", "scope": "*"}, {"actor": "admin", "scope": "events:read"}]
 
 
+@pytest.mark.parametrize("name", ["boss@example.org", "bootstrap", "Settings"])
+async def test_a_token_cannot_take_the_name_of_somebody_else(client: httpx2.AsyncClient, name: str) -> None:
+    answer = await client.post("/admin/tokens", json={"name": name, "scopes": ["events:read"]})
+
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/name"]
+
+
+async def test_the_audit_tells_tokens_of_one_name_apart(
+    client: httpx2.AsyncClient, scoped: ScopedClient, query: Query
+) -> None:
+    for _ in range(2):
+        one = await scoped("users:write", name="twin")
+        await one.post("/admin/tokens", json={"name": "made", "scopes": ["users:write"]})
+        await one.get("/admin/events")
+
+    twins = [str(row["id"]) for row in query("SELECT id FROM tokens WHERE name = 'twin' ORDER BY created_at")]
+    told = query("SELECT detail#>>'{caller,tokenId}' AS id FROM audit_entries WHERE actor = 'twin' ORDER BY seq")
+    assert [row["id"] for row in told] == [twins[0], twins[0], twins[1], twins[1]]
+
+
 async def test_an_unknown_scope_and_a_past_expiry_are_422(client: httpx2.AsyncClient) -> None:
     answer = await client.post(
         "/admin/tokens", json={"name": "x", "scopes": ["events:dance"], "expiresAt": "2001-01-01T00:00:00Z"}

@@ -175,6 +175,11 @@ async def test_it_is_stored_in_the_system_config(
         plugin_id("@latchflow/plugin-gmail"),
         Jsonb(dict(schema)),
     )
+    former = {"apiUrl": "https://proxy.example", "tokenUrl": "https://proxy.example/token", "sender": "a@example.org"}
+    await client.put(
+        f"/system/config/{KEY}",
+        json={"value": former | {"clientId": "i", "clientSecret": "former-secret", "refreshToken": "former-token"}},
+    )
     async with (
         served(app) as url,
         authorizing(google, "--save", LATCHFLOW_API_URL=url, LATCHFLOW_TOKEN=BOOTSTRAP_TOKEN) as verb,
@@ -187,6 +192,8 @@ async def test_it_is_stored_in_the_system_config(
     assert secret_names(schema) == {"clientSecret", "refreshToken"}
     stored = await app.state.context.services.config.stored([KEY])
     assert stored[KEY] == {
+        "apiUrl": "https://proxy.example",
+        "tokenUrl": f"{google.url}/token",
         "clientId": CLIENT_ID,
         "clientSecret": CLIENT_SECRET,
         "refreshToken": REFRESH_TOKEN,

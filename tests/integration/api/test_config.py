@@ -71,6 +71,7 @@ async def test_a_value_is_stored_sealed_and_audited_without_it(client: httpx2.As
     (row,) = query("SELECT value_sealed FROM system_config")
     assert b"example" not in bytes(row["value_sealed"])
     (entry,) = query("SELECT actor, detail FROM audit_entries WHERE kind = 'admin' AND detail->>'object' = 'config'")
+    assert entry["detail"].pop("caller") == {"tokenId": str(query("SELECT id FROM tokens")[0]["id"])}
     assert entry["detail"] == {"object": "config", "name": "SMTP_FROM", "operation": "create", "fields": ["value"]}
 
 
@@ -235,6 +236,25 @@ async def test_several_keys_change_together_or_not_at_all(client: httpx2.AsyncCl
     assert len(query("SELECT seq FROM audit_entries WHERE detail->>'object' = 'config'")) == 2
 
 
+async def test_the_list_that_holds_is_shown_with_what_the_environment_opens(
+    client: httpx2.AsyncClient, app: Any
+) -> None:
+    config = app.state.context.services.config
+    config._settings = config._settings.model_copy(update={"http_egress_allow": "10.0.0.0/8"})
+
+    await put(client, "HTTP_EGRESS_ALLOW", "192.168.0.1")
+    both = await get(client, "HTTP_EGRESS_ALLOW")
+    await put(client, "HTTP_EGRESS_ALLOW", "192.168.0.1", isSecret=True)
+    hidden = await get(client, "HTTP_EGRESS_ALLOW")
+    await client.delete("/system/config/HTTP_EGRESS_ALLOW")
+    env = await get(client, "HTTP_EGRESS_ALLOW")
+
+    assert (both["value"], both["effective"]) == ("192.168.0.1", "10.0.0.0/8,192.168.0.1")
+    assert (hidden["value"], hidden["effective"]) == ("********", "********")
+    assert (env["value"], env["source"], env["effective"]) == ("10.0.0.0/8", "env", "10.0.0.0/8")
+    assert (await get(client, "SMTP_FROM"))["effective"] is None
+
+
 async def test_a_removed_value_gives_way_to_the_environment(client: httpx2.AsyncClient) -> None:
     await put(client, "SMTP_FROM", "a@b.c")
 
@@ -292,6 +312,26 @@ async def test_an_address_to_send_to_must_be_one(client: httpx2.AsyncClient) -> 
 
     assert answer.status_code == 422
     assert pointers(answer) == ["/to"]
+
+
+async def test_every_trial_is_audited(client: httpx2.AsyncClient, query: Query) -> None:
+    for body in (
+        {"key": "HTTP_EGRESS_ALLOW", "value": "10.0.0.0/8"},
+        {"key": "SMTP_URL", "value": "smtp://me:hunter2-hunter2@127.0.0.1:1", "to": "ada@example.org"},
+        {"key": "SMTP_URL"},
+        {"key": "ABSENT"},
+    ):
+        await client.post("/system/config/test", json=body)
+
+    entries = query("SELECT actor, detail FROM audit_entries WHERE detail->>'operation' = 'test' ORDER BY seq")
+    names = ("name", "hasValue", "to", "outcome")
+    assert [[entry["actor"], *(entry["detail"][name] for name in names)] for entry in entries] == [
+        ["bootstrap", "HTTP_EGRESS_ALLOW", True, None, "ok"],
+        ["bootstrap", "SMTP_URL", True, "ada@example.org", "failed"],
+        ["bootstrap", "SMTP_URL", False, None, "failed"],
+        ["bootstrap", "ABSENT", False, None, "refused"],
+    ]
+    assert "hunter2" not in str(entries)
 
 
 async def test_a_plugin_says_how_it_stands_with_its_providers(client: httpx2.AsyncClient) -> None:

@@ -14,6 +14,7 @@ from latchflow.sdk import ProviderSetup, ServiceError, StorageUpload
 from latchflow.services.egress import EgressGuard
 from plugins.s3 import plugin
 from plugins.s3.config import S3Config
+from plugins.s3.failures import as_service_errors
 from plugins.s3.provider import S3Storage
 from tests.support.s3_server import BUCKET, S3Server
 from tests.support.services import UNUSED
@@ -162,6 +163,23 @@ async def test_a_refusal_says_what_the_server_said(
 
     assert caught.value.kind == kind
     assert "wrong" not in str(caught.value)
+
+
+async def test_the_end_of_an_upload_that_is_repeated_after_its_answer_was_lost_may_be_tried_again(
+    s3_server: S3Server,
+) -> None:
+    key = a_key()
+    async with s3_server.client() as client:
+        begun = await client.create_multipart_upload(Bucket=BUCKET, Key=key)
+        upload_id = {"Bucket": BUCKET, "Key": key, "UploadId": begun["UploadId"]}
+        part = await client.upload_part(**upload_id, PartNumber=1, Body=b"x")
+        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        await client.complete_multipart_upload(**upload_id, MultipartUpload=parts)
+        await client.delete_object(Bucket=BUCKET, Key=key)
+        with pytest.raises(ServiceError, match="NoSuchUpload") as caught, as_service_errors():
+            await client.complete_multipart_upload(**upload_id, MultipartUpload=parts)
+
+    assert caught.value.kind == "retryable"
 
 
 @pytest.fixture

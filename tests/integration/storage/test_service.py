@@ -13,6 +13,7 @@ import pytest
 
 from latchflow.errors import NotFoundError
 from latchflow.sdk import (
+    MAX_ATTACHMENT_BYTES,
     ActionCall,
     EmailMessage,
     Invocation,
@@ -27,9 +28,8 @@ from latchflow.services.storage import Storage
 from latchflow.services.upload import ObjectTooLargeError
 from latchflow.store.bundle_objects import delete_object
 from latchflow.store.bundles import create_bundle, delete_bundle
-from latchflow.store.links import look_up_link
+from latchflow.store.links import look_up_link, revoke_link
 from plugins.core import plugin
-from plugins.core.attachments import MAX_BYTES
 from tests.support.execution import Deployment
 from tests.support.services import NO_SERVICES, UNUSED, grant_of, services_of
 
@@ -154,6 +154,21 @@ async def test_a_repeated_call_replaces_the_link_that_nobody_was_given(world: Wo
     assert [state is not None for state in states] == [False, True, True]
 
 
+async def test_a_repeated_call_does_not_revive_a_link_that_was_revoked(world: World) -> None:
+    bundle = await world.bundle()
+    options: dict[str, Any] = {"expires_in": timedelta(hours=1), "max_downloads": None, "actor": "a", "key": "k/1"}
+    link = await world.storage.create_release_link(bundle, **options)
+    async with world.deployment.database.transaction() as connection:
+        await revoke_link(connection, bundle, link.id, actor="admin")
+
+    with pytest.raises(ServiceError, match="revoked") as caught:
+        await world.storage.create_release_link(bundle, **options)
+
+    assert caught.value.kind == "fatal"
+    (row,) = await world.deployment.rows("SELECT revoked_at FROM release_links")
+    assert row["revoked_at"] is not None
+
+
 async def test_links_need_a_public_url_a_bundle_and_limits(world: World) -> None:
     bundle = await world.bundle()
     hour = timedelta(hours=1)
@@ -200,7 +215,7 @@ async def test_the_files_of_a_mail_come_out_of_bundles(world: World) -> None:
 
 async def test_a_mail_with_files_that_are_too_large_together_or_missing_is_not_sent(world: World) -> None:
     bundle = await world.bundle()
-    await world.put(bundle, "a", bytes(MAX_BYTES))
+    await world.put(bundle, "a", bytes(MAX_ATTACHMENT_BYTES))
     await world.put(bundle, "b", b"x")
     mail = {"to": ["a@example.org"], "subject": "s"}
     both = [{"bundleId": str(bundle), "path": path} for path in ("a", "b")]

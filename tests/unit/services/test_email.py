@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from latchflow.errors import ConfigurationError
-from latchflow.sdk import EmailAddress, EmailAttachment, EmailMessage, ServiceError
+from latchflow.sdk import MAX_ATTACHMENT_BYTES, EmailAddress, EmailAttachment, EmailMessage, ServiceError
 from latchflow.services.egress import EgressGuard
 from latchflow.services.email import SmtpEmail
-from latchflow.services.email_message import MAX_ATTACHMENT_BYTES, message_id
+from latchflow.services.email_message import message_id
 from tests.support.mail_server import Mailbox, mail_server
 from tests.unit.services.servers import tls_pair, unused_port
 
