@@ -17,15 +17,20 @@ class SilentEvent:
 async def due(connection: Connection, *, limit: int) -> list[SilentEvent]:
     """The events to ask Temporal about now.
 
-    An event that is due but not silent is put off until it could be; one whose next attempt has a known time, until
-    a minute after that.
+    An event that is due but not silent is put off until it could be; one of which nothing runs, and whose next attempt
+    has a known time, until a minute after that, by an hour at most.
     """
     rows = await (
         await connection.execute(
             """
             WITH candidates AS (
-                SELECT e.id, greatest(e.start_confirmed_at, max(a.started_at), max(a.ended_at),
-                                      max(i.next_attempt_at), max(i.ended_at)) AS last_sign
+                SELECT e.id, greatest(e.start_confirmed_at, max(a.started_at), max(a.ended_at), max(i.ended_at),
+                                      -- While a step runs, that another waits says nothing of the workflow.
+                                      CASE WHEN NOT coalesce(bool_or(i.status = 'RUNNING'), false)
+                                                AND min(i.next_attempt_at) FILTER (WHERE i.ended_at IS NULL) IS NOT NULL
+                                           THEN least(min(i.next_attempt_at) FILTER (WHERE i.ended_at IS NULL),
+                                                      now() + interval '1 hour')
+                                      END) AS last_sign
                 FROM (SELECT * FROM events
                       WHERE start_confirmed_at IS NOT NULL AND closed_at IS NULL AND next_check_at <= now()
                       ORDER BY next_check_at LIMIT %(limit)s) e

@@ -122,9 +122,36 @@ async def test_an_event_whose_next_attempt_has_a_time_is_put_off_until_after_it(
 
     assert await _due(deployment) == []
     (row,) = await deployment.rows(
-        "SELECT next_check_at - now() > interval '60 minutes' AS is_put_off FROM events WHERE id = %s", event_id
+        "SELECT next_check_at - now() > interval '59 minutes' AS is_put_off FROM events WHERE id = %s", event_id
     )
     assert row["is_put_off"]
+
+
+async def test_a_step_that_waits_for_a_month_does_not_hide_one_that_runs(deployment: Deployment) -> None:
+    event_id = await deployment.open_event([_ONE], [_ONE])
+    await _age(deployment, 3600)
+    await deployment.rows(
+        """
+        UPDATE invocations SET status = CASE WHEN number = 1 THEN 'WAITING' ELSE 'RUNNING' END,
+                               next_attempt_at = CASE WHEN number = 1 THEN now() + interval '30 days' END
+        FROM (SELECT id, row_number() OVER (ORDER BY id) AS number FROM invocations) numbered
+        WHERE numbered.id = invocations.id
+        """
+    )
+
+    assert await _due(deployment) == [event_id]
+
+
+async def test_an_event_that_waits_for_a_month_is_asked_about_within_about_an_hour(deployment: Deployment) -> None:
+    event_id = await deployment.open_event([_ONE])
+    await _age(deployment, 3600)
+    await deployment.rows("UPDATE invocations SET status = 'WAITING', next_attempt_at = now() + interval '30 days'")
+
+    assert await _due(deployment) == []
+    (row,) = await deployment.rows(
+        "SELECT next_check_at - now() < interval '62 minutes' AS is_soon FROM events WHERE id = %s", event_id
+    )
+    assert row["is_soon"]
 
 
 async def test_a_sign_of_life_puts_the_question_off(deployment: Deployment) -> None:
