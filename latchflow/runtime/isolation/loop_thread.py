@@ -52,7 +52,8 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=_run, args=(self.loop,), name=name, daemon=True)
+        self._may_stop = threading.Event()
+        self.thread = threading.Thread(target=_run, args=(self.loop, self._may_stop), name=name, daemon=True)
         self._lock = threading.Lock()
         self._calls: set[Future[Any]] = set()
         self.thread.start()
@@ -92,6 +93,7 @@ class LoopThread:
 
     def stop(self) -> None:
         """Let the loop end, at once or when what blocks it comes back."""
+        self._may_stop.set()
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.loop.stop)
 
@@ -107,23 +109,21 @@ async def _awaited(work: Callable[[], Awaitable[Any]]) -> Any:
         raise RuntimeError(f"the function raised {type(error).__name__}") from error
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
+def _run(loop: asyncio.AbstractEventLoop, may_stop: threading.Event) -> None:
     asyncio.set_event_loop(loop)
     try:
-        _run_until_stopped(loop)
+        while not may_stop.is_set():  # code of the plugin may stop the loop too; its other calls need it
+            _carry_on(loop.run_forever)
     finally:
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        while tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            _carry_on(lambda: loop.run_until_complete(asyncio.wait(tasks)))
+        _carry_on(lambda: loop.run_until_complete(loop.shutdown_asyncgens()))
         loop.close()
 
 
-def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
-    while True:
-        try:
-            loop.run_forever()
-        except (SystemExit, KeyboardInterrupt):
-            continue  # asyncio lets these two of a task end the loop; the plugin's other calls need it.
-        return
+def _carry_on(run: Callable[[], object]) -> None:
+    # asyncio lets these two of a task end the loop; RuntimeError is the loop stopped in the middle.
+    with suppress(SystemExit, KeyboardInterrupt, RuntimeError):
+        run()

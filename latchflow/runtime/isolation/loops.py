@@ -92,8 +92,8 @@ class PluginLoop:
             WATCHER.let_go(pulse)
             loop_thread.stop()
             loop_thread.thread.join(_CLOSE_SECONDS)
+            loop_thread.fail(PluginClosedError(f"{self._name} was put away while this was under way."))
             if loop_thread.thread.is_alive():
-                loop_thread.fail(PluginClosedError(f"{self._name} was put away while its loop was blocked."))
                 self._strain.leave(loop_thread.thread, plugin=self._name, capability=None)
 
     def hold(self, on_replaced: Callable[[], None]) -> None:

@@ -177,3 +177,51 @@ async def test_what_an_attempt_sets_in_its_context_is_gone_in_the_next(loop: Plu
 
     assert calls == ["nothing", "nothing", ("nothing", "nothing"), ("nothing", "nothing"), "nothing"]
     assert _VARIABLE.get("nothing") == "nothing"
+
+
+async def test_a_plugin_that_stops_its_own_loop_goes_on_working() -> None:
+    loop = PluginLoop("acme")
+
+    async def stop() -> str:
+        asyncio.get_running_loop().stop()
+        return "stopped"
+
+    async def other() -> str:
+        await asyncio.sleep(0.05)
+        return "went on"
+
+    beside = asyncio.create_task(loop.call(other))
+    async with asyncio.timeout(10):
+        answers = [await loop.call(stop), await beside, await loop.call(other)]
+    loop.close()
+
+    assert answers == ["stopped", "went on", "went on"]
+
+
+async def test_a_task_that_exits_when_it_is_cancelled_leaves_nobody_waiting() -> None:
+    loop = PluginLoop("acme")
+    kept: list[asyncio.Task[None]] = []
+
+    async def exit_at_the_end() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise SystemExit(3) from None
+
+    async def start() -> None:
+        kept.append(asyncio.create_task(exit_at_the_end()))
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+
+    await loop.call(start)
+    waiting = [asyncio.create_task(loop.call(slow)) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(loop.close)
+
+    done, _ = await asyncio.wait(waiting, timeout=5)
+    assert len(done) == 3
+    assert all(task.cancelled() or task.exception() for task in done)
