@@ -18,6 +18,9 @@ _PAUSE_SECONDS = 0.001
 _UNDISTURBED_SECONDS = 0.05
 """Whoever waits for the interpreter meanwhile waits so long at most before asking for it."""
 
+_UNDISTURBED = threading.Lock()
+"""One at a time: each puts the interpreter's interval back as it found it."""
+
 UNCARRIED = (StopIteration, GeneratorExit)
 """No future carries the first, so that the caller would wait for ever; the second closes whoever awaits it."""
 
@@ -60,7 +63,7 @@ class PluginThread:
 
     def _raise_in_own_code(self) -> bool:
         """True when it was raised, or there is nothing left to end."""
-        with self._lock:
+        with _UNDISTURBED, self._lock:
             ident = self.thread.ident
             if self._is_over or ident is None:
                 return True

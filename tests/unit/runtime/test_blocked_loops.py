@@ -237,25 +237,30 @@ async def test_closing_a_loop_while_it_is_blocked_fails_its_calls_and_counts_its
     assert strain.leftover() == []
 
 
-async def test_a_thread_is_not_ended_inside_a_library_whose_locks_the_host_needs(loop: PluginLoop) -> None:
+async def test_a_thread_is_not_ended_inside_a_library_whose_locks_the_host_needs(
+    loop: PluginLoop, release: threading.Event
+) -> None:
     noisy = logging.getLogger("plugin of the test")
     noisy.propagate = False
     handler = logging.StreamHandler(io.StringIO())
     noisy.addHandler(handler)
 
-    def log_for_ever() -> None:
-        while True:
-            for number in range(200):
-                abs(number)
+    def log_until_released() -> None:
+        while not release.is_set():
             noisy.warning("going on")
 
-    for _ in range(5):
-        attempt = asyncio.create_task(loop.call(log_for_ever))
-        await asyncio.sleep(0.005)
-        attempt.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await attempt
+    for _ in range(10):
+        # Two at a time, which wait for each other in the handler again and again.
+        attempts = [asyncio.create_task(loop.call(log_until_released)) for _ in range(2)]
+        await asyncio.sleep(0.02)
+        for attempt in attempts:
+            attempt.cancel()
+        await asyncio.wait(attempts)
+        release.set()
+        await until(lambda: not any(thread.name.startswith("plugin acme_") for thread in threading.enumerate()))
+        release.clear()
 
-    await until(lambda: not any(thread.name.startswith("plugin acme_") for thread in threading.enumerate()))
-    assert handler.lock is not None
-    assert await asyncio.to_thread(handler.lock.acquire, timeout=2)
+        assert handler.lock is not None
+        assert handler.lock.acquire(timeout=2)
+        handler.lock.release()
+    noisy.removeHandler(handler)
