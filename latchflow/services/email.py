@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import parseaddr
 from urllib.parse import unquote, urlsplit
 
@@ -50,8 +51,15 @@ class SmtpEmail:
         self._ssl_context = ssl_context
         self._timeout_seconds = timeout_seconds
 
-    async def send(self, message: EmailMessage, *, idempotency_key: str) -> SendResult:
+    async def send(
+        self, message: EmailMessage, *, idempotency_key: str, deadline: datetime | None = None
+    ) -> SendResult:
         """Send one mail. The same `idempotency_key` always makes the same ``Message-ID``.
+
+        Args:
+            message: The mail.
+            idempotency_key: Equal for all attempts at it.
+            deadline: When to give up, however far it has come; what was not handed over by then is ``retryable``.
 
         Returns:
             The recipients the server took, and those it refused while it took others.
@@ -67,8 +75,10 @@ class SmtpEmail:
         check(message)
         built = build(message, sender, message_id(message, idempotency_key))
         delivery = _Delivery(sender.address, recipients(message), built.as_bytes())
+        seconds = None if deadline is None else max((deadline - datetime.now(UTC)).total_seconds(), 0.0)
         with self._explained(delivery):
-            refused = await self._deliver(server, delivery)
+            async with asyncio.timeout(seconds):
+                refused = await self._deliver(server, delivery)
         return SendResult(
             provider_message_id=str(built["Message-ID"]),
             accepted_recipients=tuple(address for address in delivery.recipients if address not in refused),

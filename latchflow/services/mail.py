@@ -75,7 +75,7 @@ class Mail:
         async with self._providers.active_email() as provider:
             if provider is not None:
                 return await self._by_provider(provider, message, effect, deadline)
-        return await self._by_smtp(await self._smtp(), message, effect)
+        return await self._by_smtp(await self._smtp(), message, effect, deadline)
 
     async def find(
         self, message: EmailMessage, *, idempotency_key: str, via: str | None, deadline: datetime
@@ -107,21 +107,23 @@ class Mail:
             if smtp is None:
                 raise
             log.warning("the mail goes out by SMTP instead", provider=provider.name, kind=error.kind, reason=str(error))
-            return await self._instead(smtp, message, effect, error)
+            return await self._instead(smtp, message, effect, deadline, error)
 
-    async def _by_smtp(self, smtp: SmtpEmail | None, message: EmailMessage, effect: Handover) -> SendResult:
+    async def _by_smtp(
+        self, smtp: SmtpEmail | None, message: EmailMessage, effect: Handover, deadline: datetime
+    ) -> SendResult:
         if smtp is None:
             raise ServiceError(
                 "fatal", "Nothing delivers mails here. An admin sets SMTP_URL or configures an email provider."
             )
         await effect.via(_SMTP)
-        return await smtp.send(message, idempotency_key=effect.key)
+        return await smtp.send(message, idempotency_key=effect.key, deadline=deadline)
 
     async def _instead(
-        self, smtp: SmtpEmail, message: EmailMessage, effect: Handover, refusal: ServiceError
+        self, smtp: SmtpEmail, message: EmailMessage, effect: Handover, deadline: datetime, refusal: ServiceError
     ) -> SendResult:
         try:
-            return await self._by_smtp(smtp, message, effect)
+            return await self._by_smtp(smtp, message, effect, deadline)
         except ServiceError as error:
             # Neither took it. Another attempt is worth while if one of them may do better then.
             if error.kind == "outcome_unknown" or error.is_retryable or not refusal.is_retryable:

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -376,3 +377,21 @@ async def test_a_password_that_the_server_quotes_is_masked() -> None:
 
     assert "hunter2" not in str(error)
     assert "535" in str(error)
+
+
+async def test_a_server_that_says_nothing_is_given_up_before_the_attempt_ends() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ServiceError) as caught:
+            await SmtpEmail(f"smtp://127.0.0.1:{port}", "a@b.c", GUARD).send(
+                EmailMessage(to=[ADA], subject="s"),
+                idempotency_key="k",
+                deadline=datetime.now(UTC) + timedelta(seconds=0.3),
+            )
+
+    assert caught.value.kind == "retryable"
