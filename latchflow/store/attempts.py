@@ -171,7 +171,8 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
         await connection.execute(
             """
             SELECT count(*) FILTER (WHERE NOT is_lost AND phase IN ('RETRYING', 'FAILED', 'TIMED_OUT')) AS counted,
-                   count(*) FILTER (WHERE is_lost) AS lost
+                   -- A worker that was stopped says nothing of the action.
+                   count(*) FILTER (WHERE is_lost AND error ->> 'type' IS DISTINCT FROM 'WorkerShutdown') AS lost
             FROM attempts WHERE invocation_id = %s
             """,
             (task.invocation_id,),

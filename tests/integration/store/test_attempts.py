@@ -104,6 +104,19 @@ async def test_a_claim_ends_the_predecessor_that_never_reported_as_lost(invocati
     assert first == {"phase": "TIMED_OUT", "is_lost": True}
 
 
+async def test_an_attempt_whose_worker_was_stopped_says_nothing_of_the_action(invocation: Invocation) -> None:
+    stopped = Ending(
+        phase=Phase.RETRYING,
+        status=InvocationStatus.RETRYING,
+        is_lost=True,
+        error={"type": "WorkerShutdown", "message": "The worker stopped."},
+    )
+    await invocation.claim(1)
+    await invocation.end(1, stopped)
+
+    assert await invocation.claim(2) == Claimed(number=2, counted_before=0, lost_before=0)
+
+
 async def test_only_attempts_that_failed_by_themselves_count(invocation: Invocation) -> None:
     await invocation.claim(1)
     await invocation.end(1, _RETRYING)
