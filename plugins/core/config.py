@@ -1,6 +1,6 @@
 """What the configs of the built-in actions have in common, and what a payload may change in them."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
@@ -15,11 +15,16 @@ Headers = Annotated[dict[HeaderName, HeaderValue], Field(json_schema_extra={"add
 class ActionConfig(BaseModel):
     """A config in camelCase JSON.
 
+    Attributes:
+        FIXED: Fields that no payload replaces, neither a step's ``input``: they bound what the others may say.
+
     Fields that a call needs may still be absent from a definition, because the step's ``input`` may bring them: they
     default to None and are demanded with `required` at the call.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True, frozen=True)
+
+    FIXED: ClassVar[frozenset[str]] = frozenset()
 
 
 ConfigT = TypeVar("ConfigT", bound=ActionConfig)
@@ -72,6 +77,6 @@ def _replaceable(model: type[ActionConfig]) -> frozenset[str]:
         field.alias
         for field in model.model_fields.values()
         if field.alias is not None
-        and field.alias != "overridable"
+        and field.alias not in {"overridable", *model.FIXED}
         and not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("writeOnly"))
     )

@@ -4,7 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -25,6 +26,8 @@ class HttpRequestConfig(ActionConfig):
 
     # Nothing but the schema sees a definition before it runs, so it says that the two bodies exclude each other.
     model_config = ActionConfig.model_config | {"json_schema_extra": {"not": {"required": ["json", "body"]}}}
+
+    FIXED: ClassVar[frozenset[str]] = frozenset({"allowedHosts", "expectStatus", "idempotencyHeader"})
 
     method: Method | None = None
     url: str | None = Field(None, pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://", max_length=8192)
@@ -68,6 +71,12 @@ def _request(call: ActionCall[HttpRequestConfig], config: HttpRequestConfig) -> 
         raise PermanentFailure("json and body exclude each other. Leave one of them out.", error_type="InvalidPayload")
     headers = dict(config.headers or {})
     secret_headers = call.secrets.get("secretHeaders") or {}
+    if secret_headers and config.url != call.config.url and not _is_known(config.url, call.config):
+        raise PermanentFailure(
+            "The payload's url leads secretHeaders to a host that the action's config does not name. Set allowedHosts, "
+            "or a url of the same origin, in the action's config.",
+            error_type="InvalidPayload",
+        )
     if config.idempotency_header is not None:
         if config.idempotency_header.lower() in {name.lower() for name in secret_headers}:
             raise PermanentFailure(
@@ -92,6 +101,21 @@ def _request(call: ActionCall[HttpRequestConfig], config: HttpRequestConfig) -> 
         is_repeatable=config.idempotency_header is not None,
         **optional,
     )
+
+
+def _is_known(url: str | None, config: HttpRequestConfig) -> bool:
+    """Whether the config says itself that a request may go there; allowed hosts are the service's to check."""
+    if config.allowed_hosts is not None:
+        return True
+    return _origin(url) == _origin(config.url) is not None
+
+
+def _origin(url: str | None) -> tuple[str, str | None, int | None] | None:
+    try:
+        parts = urlsplit(url or "")
+        return (parts.scheme.lower(), parts.hostname, parts.port) if parts.hostname else None
+    except ValueError:
+        return None
 
 
 def _query_text(value: str | float | bool) -> str:

@@ -371,3 +371,21 @@ async def test_calls_side_by_side_do_not_disturb_each_other(world: World) -> Non
         )
 
     assert [output["text"].split()[1] for output in outputs] == [f"/{number}" for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"url": "http://127.0.0.1:1/"}, {"url": "same"}, {"allowedHosts": ["127.0.0.1"]}]
+)
+async def test_secret_headers_follow_no_url_that_a_payload_brings(world: World, config: dict[str, Any]) -> None:
+    is_refused = config in ({}, {"url": "http://127.0.0.1:1/"})
+    async with http_server(reply(200, b"ok")) as server:
+        config = {**config, "method": "GET", **({"url": server.url} if config.get("url") == "same" else {})}
+        brought = {"url": f"{server.url}/brought", "allowedHosts": ["127.0.0.1"]}
+        secrets = {"secretHeaders": {"Authorization": "Token t"}}
+        call = world.call("http.request", config, brought, is_input=True, secrets=secrets)
+        if is_refused:
+            with pytest.raises(PermanentFailure, match="secretHeaders"):
+                await call
+        else:
+            assert (await call)["status"] == 200
+    assert len(server.received) == (0 if is_refused else 1)
