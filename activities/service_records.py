@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any, cast
+from uuid import uuid4
 
 from activities.recording import Recorder
 from latchflow.crypto import Keyring
@@ -41,11 +42,13 @@ class ServiceRecords:
 
     async def begin(self, intent: Intent, call: ServiceCall) -> Prior:
         """Write an effect down before it happens."""
+        writer = uuid4()
         found = await self._recorder.write(
             lambda connection: effects.begin(
                 connection,
                 self._row,
                 self._key(intent),
+                writer=writer,
                 target=bytes.fromhex(intent.target),
                 actor=call.actor_id,
                 detail=_detail(call),

@@ -1,7 +1,7 @@
 """The ledger of effects outside: written down before they happen and after, with their audit entries."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -28,14 +28,31 @@ class PriorEffect:
     target: bytes
     via: str | None
     result_sealed: bytes | None
+    written_by: UUID | None = None
 
 
 async def begin(
-    connection: Connection, task: Task, key: EffectKey, *, target: bytes, actor: str | None, detail: Mapping[str, Any]
+    connection: Connection,
+    task: Task,
+    key: EffectKey,
+    *,
+    writer: UUID,
+    target: bytes,
+    actor: str | None,
+    detail: Mapping[str, Any],
 ) -> PriorEffect | None:
     """Write an effect down as intended and audit that; one that is ``done`` or ``intended`` stays as it is.
 
     Inside a transaction; the rows of the invocation and its effects are locked in this order.
+
+    Args:
+        connection: Inside the transaction.
+        task: The invocation.
+        key: The effect.
+        writer: Of this call, and equal when it is repeated because the answer to its commit was lost.
+        target: SHA-256 of what the effect goes to.
+        actor: Who the plugin says it is for.
+        detail: For the audit.
 
     Returns:
         What was there before; None when the attempt has ended or lost its claim: it may have no effect any more.
@@ -56,7 +73,7 @@ async def begin(
     row = await (
         await connection.execute(
             """
-            SELECT state, target, via, result_sealed FROM effects
+            SELECT state, target, via, result_sealed, written_by FROM effects
             WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s FOR UPDATE
             """,
             values,
@@ -68,6 +85,9 @@ async def begin(
         outcome = "fatal"
     elif prior.state == "done":
         outcome, detail = "ok", {**detail, "adopted": True}
+    elif prior.state == "intended" and prior.written_by == writer:
+        # Written by this very call, whose answer was lost: nothing has happened yet, and it is in the audit.
+        return replace(prior, state=None)
     elif prior.state == "intended":
         # From here on the row is this attempt's: a slower one that learns it did nothing must not say so any more.
         await connection.execute(
@@ -80,12 +100,13 @@ async def begin(
     else:
         await connection.execute(
             """
-            INSERT INTO effects (invocation_id, service, ordinal, target, state, attempt)
-            VALUES (%(invocation)s, %(service)s, %(ordinal)s, %(target)s, 'intended', %(number)s)
+            INSERT INTO effects (invocation_id, service, ordinal, target, state, attempt, written_by)
+            VALUES (%(invocation)s, %(service)s, %(ordinal)s, %(target)s, 'intended', %(number)s, %(writer)s)
             ON CONFLICT (invocation_id, service, ordinal) DO UPDATE
-            SET state = 'intended', via = NULL, attempt = excluded.attempt, intended_at = now(), ended_at = NULL
+            SET state = 'intended', via = NULL, attempt = excluded.attempt, intended_at = now(), ended_at = NULL,
+                written_by = excluded.written_by
             """,
-            {**values, "target": target},
+            {**values, "target": target, "writer": writer},
         )
     await connection.execute(_AUDIT, {**values, "actor": actor, "detail": Jsonb({**detail, "outcome": outcome})})
     return prior
@@ -124,7 +145,7 @@ async def finish(
 ) -> None:
     """Say what became of an effect, in one statement with its audit entry.
 
-    What one attempt knows to be done stays done, whatever a slower one reports.
+    What one attempt knows to be done stays done, whatever a slower one reports; what changes nothing is not audited.
     """
     await connection.execute(
         f"""
@@ -133,8 +154,10 @@ async def finish(
                                ended_at = CASE WHEN %(state)s <> 'intended' THEN clock_timestamp() END
             WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s
               AND state <> 'done' AND (attempt <= %(number)s OR %(state)s = 'done')
+            RETURNING service
         )
-        {_AUDIT}
+        INSERT INTO audit_entries ({AUDIT_COLUMNS})
+        SELECT {_ENTRY} FROM ended
         """,
         {
             **_values(task, key),
@@ -146,11 +169,11 @@ async def finish(
     )
 
 
-_AUDIT = f"""
-    INSERT INTO audit_entries ({AUDIT_COLUMNS})
-    VALUES ('service', NULL, %(plugin)s, %(capability)s, %(trigger)s, %(event)s, %(action)s, %(invocation)s, %(number)s,
-            %(actor)s, %(detail)s)
+_ENTRY = """
+    'service', NULL, %(plugin)s::text, %(capability)s::text, %(trigger)s::uuid, %(event)s::uuid, %(action)s::uuid,
+    %(invocation)s::uuid, %(number)s::integer, %(actor)s::text, %(detail)s::jsonb
 """
+_AUDIT = f"INSERT INTO audit_entries ({AUDIT_COLUMNS}) VALUES ({_ENTRY})"
 
 
 def _values(task: Task, key: EffectKey) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from activities.recording import Recorder
 from latchflow.runtime.guard import Backends, Intent, ServiceCall
 from latchflow.sdk import HttpResponse, ServiceError
 from latchflow.services.egress import EgressGuard
@@ -192,6 +193,27 @@ async def test_a_slow_attempt_cannot_undo_what_the_next_one_has_begun(deployment
 
     assert prior.state == "intended"
     assert states == ["intended", "done"]
+
+
+class _ForgetfulRecorder(Recorder):
+    """Its commits are carried out, and their answers lost once."""
+
+    async def write(self, write: Any) -> Any:
+        await super().write(write)
+        return await super().write(write)
+
+
+async def test_a_write_that_is_repeated_because_its_answer_was_lost_is_one_write(deployment: Deployment) -> None:
+    invocation = await Invocation.open(deployment)
+    records = (await invocation.attempt()).records
+    records._recorder = _ForgetfulRecorder(deployment.database)
+
+    begun = await records.begin(INTENT, CALL)
+    await records.finish(INTENT, CALL, "done", b"{}")
+
+    assert begun.state == "new"
+    audited = await deployment.rows("SELECT detail ->> 'outcome' AS outcome FROM audit_entries WHERE kind = 'service'")
+    assert [row["outcome"] for row in audited] == ["intended", CALL.outcome]
 
 
 async def many(work: Any, times: int) -> list[str]:
