@@ -19,6 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.actions import ActionActivities
 from activities.events import EventActivities
+from activities.steps import StepActivities
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, LatchflowError
 from latchflow.names import TASK_QUEUE, plugin_task_queue
@@ -38,7 +39,7 @@ from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
 from latchflow.temporal.client import check_namespace, connect
-from workflows.trigger_event import TriggerEventWorkflow
+from workflows import WORKFLOWS
 
 HOME = Path(__file__).resolve().parent
 
@@ -103,7 +104,8 @@ async def main(plugin: str | None = None) -> int:
             switched_off=settings.switched_off,
         )
         stack.push_async_callback(actions.close)
-        worker = _worker(client, settings, actions, database, plugin)
+        steps = StepActivities(database=database, keyring=keyring, evaluator=evaluator)
+        worker = _worker(client, settings, actions, steps, database, plugin)
         # Listed until the last attempt in progress has ended.
         async with guarded(), present(database, me, "worker", plugins.live, plugin=plugin), worker:
             loaded = sorted(plugins.live.snapshot.plugins)
@@ -114,16 +116,29 @@ async def main(plugin: str | None = None) -> int:
 
 
 def _worker(
-    client: Client, settings: Settings, actions: ActionActivities, database: Database, plugin: str | None
+    client: Client,
+    settings: Settings,
+    actions: ActionActivities,
+    steps: StepActivities,
+    database: Database,
+    plugin: str | None,
 ) -> Worker:
     """The worker of everything, or that of one plugin's actions."""
     is_dedicated = plugin is not None
-    bookkeeping = [] if is_dedicated else [EventActivities(database).close_event]
+    events = EventActivities(database)
+    bookkeeping = [
+        events.close_event,
+        events.close_run,
+        steps.begin_wait,
+        steps.settle_wait,
+        steps.expand_items,
+        steps.finish_items,
+    ]
     return Worker(
         client,
         task_queue=TASK_QUEUE if plugin is None else plugin_task_queue(plugin),
-        workflows=[] if is_dedicated else [TriggerEventWorkflow],
-        activities=[actions.execute_action, *bookkeeping],
+        workflows=[] if is_dedicated else WORKFLOWS,
+        activities=[actions.execute_action, *([] if is_dedicated else bookkeeping)],
         workflow_runner=SandboxedWorkflowRunner() if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
         max_concurrent_activities=settings.plugin_action_concurrency,
         activity_task_poller_behavior=PollerBehaviorSimpleMaximum(_POLLERS),

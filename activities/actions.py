@@ -94,7 +94,7 @@ class ActionActivities:
         idempotency key, which is the invocation's id. Heartbeats every two seconds.
 
         Returns:
-            How the invocation ended, when it succeeded or was skipped.
+            How the invocation ended, when it succeeded or was skipped, or that it waits.
 
         Raises:
             ApplicationError: Every other ending; its first detail is the invocation's status once that is final.
@@ -102,7 +102,8 @@ class ActionActivities:
         row = await self._load(task)
         if row.ended_at is not None:
             return endings.settled(row, self._keyring)
-        endings.go_on_waiting(row)
+        if (still_waiting := endings.still_waiting(row)) is not None:
+            return still_waiting
         action = self._live.snapshot.actions.get((task.step.plugin, task.step.capability_key))
         if action is None:
             return await self._not_here(task)
@@ -167,8 +168,10 @@ class ActionActivities:
         """The variables of the step's expressions; nothing is read for a step that has none."""
         if row.when is None and row.input_template is None and not action.template_names:
             return {}, None
+        # The expressions of a config are not read yet: any step may be meant.
+        sources = "steps" if action.template_names else [row.when, row.input_template]
         try:
-            return await self._scope.variables(task, row), None
+            return await self._scope.variables(task, row, sources), None
         except UnavailableError:
             raise
         except LatchflowError as error:
@@ -195,6 +198,7 @@ class ActionActivities:
             workflow_run_id=info.workflow_run_id or "",
             activity_id=info.activity_id,
             temporal_attempt=info.attempt,
+            turn=task.turn,
         )
         runner = Runner(worker=self._worker, plugin_version=action.plugin.version, code_hash=action.plugin.code_hash)
         async with self._database.transaction() as connection:
@@ -302,7 +306,9 @@ class ActionActivities:
             ending = endings.ending_of_waiting(
                 result, row, self._keyring, calls_made=attempt.calls_made, progress=progress
             )
-            return ending, endings.give_up if ending.status.is_terminal else endings.wait
+            if ending.status.is_terminal:
+                return ending, endings.give_up
+            return ending, lambda ending: endings.outcome_of_waiting(row, ending)
         failure, delay = result, endings.retry_delay(result, step, claimed)
         ending = endings.ending_of_failure(
             failure, step, claimed, delay=delay, temporal_attempt=attempt.key.temporal_attempt, progress=progress

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.exceptions import ApplicationError
 
 from latchflow import plan
 from latchflow.crypto import Keyring
 from latchflow.model import InvocationStatus, Outcome, Phase, PlannedStep
-from latchflow.names import ATTEMPTS_USED_UP, CLOSED, PENDING, SUPERSEDED
+from latchflow.names import ATTEMPTS_USED_UP, CLOSED, SUPERSEDED
 from latchflow.runtime.invoking.invoker import Failure, Success, Waiting
 from latchflow.store import places
 from latchflow.store.attempts import Claimed, Ending, Task
@@ -60,6 +60,7 @@ def ending_of_waiting(
         next_attempt_at=now + wait,
         pending_sealed=keyring.seal_json(pending, places.invocation_pending(row.invocation_id)),
         pending_deadline=waiting.deadline,
+        waiting_for="time",
     )
 
 
@@ -122,27 +123,24 @@ def retry_delay(failure: Failure, step: PlannedStep, claimed: Claimed) -> timede
     return plan.SHORTEST_WAIT if left is None else left
 
 
-def wait(ending: Ending) -> NoReturn:
-    """Tell Temporal that the invocation waits: its server keeps the time, and no worker."""
-    assert ending.next_attempt_at is not None  # noqa: S101 - who waits has it
-    _wait_until(ending.next_attempt_at)
+def outcome_of_waiting(row: Task, ending: Ending) -> Outcome:
+    """What Temporal is told of an invocation that waits: the workflow keeps the time, and no worker."""
+    return _waiting(row, ending.next_attempt_at)
 
 
-def go_on_waiting(row: Task) -> None:
-    """Turn an attempt down that comes too early: a worker died between recording a wait and telling Temporal of it."""
-    if row.status is InvocationStatus.WAITING and row.next_attempt_at is not None:
+def still_waiting(row: Task) -> Outcome | None:
+    """Turn an attempt down that comes too early: it was woken for nothing, or a worker died between recording a wait
+    and telling Temporal of it.
+    """
+    if row.status is InvocationStatus.WAITING and row.next_attempt_at is not None and not row.is_called_back:
         left = row.next_attempt_at - datetime.now(UTC)
         if left > CLOCKS_MAY_DIFFER:
-            _wait_until(row.next_attempt_at)
+            return _waiting(row, row.next_attempt_at)
+    return None
 
 
-def _wait_until(moment: datetime) -> NoReturn:
-    raise ApplicationError(
-        f"Waits until {moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC.",
-        type=PENDING,
-        next_retry_delay=max(plan.SHORTEST_WAIT, moment - datetime.now(UTC)),
-        category=ApplicationErrorCategory.BENIGN,
-    )
+def _waiting(row: Task, until: datetime | None) -> Outcome:
+    return Outcome(invocation_id=row.invocation_id, status=InvocationStatus.WAITING, wait_until=until)
 
 
 def give_up(ending: Ending) -> NoReturn:

@@ -3,11 +3,11 @@
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from latchflow.model import Closing, EventStatus, InvocationStatus
-from latchflow.names import CLOSE_EVENT
+from latchflow.model import Closing, EventStatus, InvocationStatus, RunClosing
+from latchflow.names import CLOSE_EVENT, CLOSE_RUN
 from latchflow.store import events
 from latchflow.store.database import Database
-from latchflow.temporal.closing import close_event
+from latchflow.temporal.closing import close_event, close_run
 
 
 class EventActivities:
@@ -34,6 +34,21 @@ class EventActivities:
             default=InvocationStatus.CANCELLED if closing.is_cancelled else InvocationStatus.FAILED,
         )
         return status or await self._status_written(closing)
+
+    @activity.defn(name=CLOSE_RUN)
+    async def close_run(self, closing: RunClosing) -> None:
+        """Write how a run ended whose event goes on; a local activity, retried until Postgres answers.
+
+        A repeat finds the run closed and does nothing. No heartbeats.
+        """
+        await close_run(
+            self._database,
+            closing.event_id,
+            closing.run_id,
+            outcomes={outcome.invocation_id: outcome for outcome in closing.outcomes},
+            reason="cancelled" if closing.is_cancelled else None,
+            default=InvocationStatus.CANCELLED if closing.is_cancelled else InvocationStatus.FAILED,
+        )
 
     async def _status_written(self, closing: Closing) -> EventStatus:
         async with self._database.connection() as connection:

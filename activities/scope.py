@@ -1,17 +1,18 @@
 """What a step's expressions see, and what they make of it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from latchflow.crypto import Keyring
-from latchflow.expressions import ExpressionError
+from latchflow.expressions import ExpressionError, steps_named
 from latchflow.model import ActionTask
 from latchflow.runtime.lifecycle.migrating import fitting_config
 from latchflow.runtime.lifecycle.registry import LoadedAction
 from latchflow.store import invocations, places
 from latchflow.store.attempts import Task
 from latchflow.store.database import Database
+from latchflow.store.invocations import Ended
 
 
 class Evaluator(Protocol):
@@ -37,16 +38,24 @@ class Scope:
         self._keyring = keyring
         self._evaluator = evaluator
 
-    async def variables(self, task: ActionTask, row: Task) -> dict[str, Any]:
-        """The variables of a step: ``event``, ``trigger``, ``pipeline`` and the outputs of the run's finished steps.
+    async def variables(self, task: ActionTask, row: Task, sources: Any) -> dict[str, Any]:
+        """The variables of a step: ``event``, ``trigger``, ``pipeline``, ``steps``, and of an item ``item, index``.
+
+        Args:
+            task: Whose.
+            row: As it stands in Postgres.
+            sources: The expressions that will be evaluated: only the steps they name are read.
 
         Raises:
             SealError: One of them cannot be opened.
             UnavailableError: The database is away.
         """
-        async with self._database.connection() as connection:
-            outputs = await invocations.outputs_of_run(connection, task.run_id)
-        context, steps = await asyncio.to_thread(self._open, row, outputs)
+        names = steps_named(sources)
+        ended: Sequence[Ended] = ()
+        if names is None or names:
+            async with self._database.connection() as connection:
+                ended = await invocations.ended_of_run(connection, task.run_id, None if names is None else list(names))
+        context, steps, item = await asyncio.to_thread(self._open, row, ended)
         return {
             "event": {
                 "id": str(row.event_id),
@@ -59,7 +68,12 @@ class Scope:
             "trigger": {"id": str(row.trigger_id), "name": row.trigger_name},
             "pipeline": {"id": str(task.pipeline_id), "name": task.pipeline_name},
             "steps": steps,
+            **item,
         }
+
+    async def evaluate(self, source: str, variables: Mapping[str, Any]) -> Any:
+        """The value of one expression. Raises as `is_wanted`."""
+        return await self._evaluator.evaluate(source, variables)
 
     async def is_wanted(self, when: str, variables: Mapping[str, Any]) -> bool:
         """Whether a step's ``when`` lets it run.
@@ -79,6 +93,7 @@ class Scope:
             ConfigError: The loaded version does not take it.
             LatchflowError: As `variables` and `is_wanted`.
         """
+        assert row.action_id is not None  # noqa: S101 - a step that uses an action has it
         place = places.action_config(row.action_id, row.plugin)
         saved = self._keyring.open_json(row.config_sealed, place)
         config: dict[str, Any] = dict(await fitting_config(action, saved, from_version=row.config_version))
@@ -103,10 +118,28 @@ class Scope:
             await invocations.keep_input(connection, row.invocation_id, self._keyring.seal_json(payload, place))
         return payload
 
-    def _open(self, row: Task, outputs: Mapping[str, tuple[Any, bytes]]) -> tuple[Any, dict[str, Any]]:
+    def _open(self, row: Task, ended: Sequence[Ended]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         context = self._keyring.open_json(row.context_sealed, places.event_context(row.event_id))
-        steps = {
-            name: {"output": self._keyring.open_json(sealed, places.invocation_output(invocation_id))}
-            for name, (invocation_id, sealed) in outputs.items()
-        }
-        return context, steps
+        steps: dict[str, Any] = {}
+        for one in ended:
+            if one.item_index is not None:
+                steps[one.step_name]["output"].append(self._output(one))
+                continue
+            steps[one.step_name] = {"status": one.status.value}
+            if one.error is not None:
+                steps[one.step_name]["error"] = dict(one.error)
+            if one.item_count is not None:
+                steps[one.step_name]["output"] = []
+            elif one.output_sealed is not None:
+                steps[one.step_name]["output"] = self._output(one)
+        item = {}
+        if row.item_index is not None:
+            value = self._keyring.open_json(row.item_sealed or b"", places.invocation_item(row.invocation_id))
+            item = {"item": value, "index": row.item_index}
+        return context, steps, item
+
+    def _output(self, one: Ended) -> Any:
+        """What it put out; null for an item that put out nothing."""
+        if one.output_sealed is None:
+            return None
+        return self._keyring.open_json(one.output_sealed, places.invocation_output(one.id))

@@ -17,6 +17,8 @@ from latchflow.errors import LatchflowError
 
 KNOWN_VARIABLES = frozenset({"event", "trigger", "pipeline", "steps"})
 """The roots that the expressions of a step may name."""
+ITEM_VARIABLES = frozenset({"item", "index"})
+"""Further roots of a step with ``forEach``."""
 MAX_LENGTH = 4096
 """Characters of one expression. The evaluator recurses over it: this many need less than 2 MiB of stack."""
 MAX_DEPTH = 128
@@ -28,6 +30,9 @@ _BUILT_IN_NAMES = frozenset(
     {"bool", "bytes", "double", "int", "list", "map", "null_type", "optional", "string", "type", "uint"}
 )
 _BINDING_MACROS = frozenset({"all", "exists", "exists_one", "filter", "map"})
+_STEPS = re.compile(
+    r"""(?<![\w.])steps\b(?:\s*\.\s*([A-Za-z_]\w*)|\s*\[\s*(?:"([A-Za-z_]\w*)"|'([A-Za-z_]\w*)')\s*\])?"""
+)
 _ERROR_AT = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _STRING = r'"""(?:\\.|(?!""").)*"""|\'\'\'(?:\\.|(?!\'\'\').)*\'\'\'|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
 _RAW_STRING = r'"""(?:(?!""").)*"""|\'\'\'(?:(?!\'\'\').)*\'\'\'|"[^"]*"|\'[^\']*\''
@@ -96,6 +101,17 @@ def evaluate(source: str, variables: Mapping[str, Any]) -> Any:
         ExpressionError: The expression and the reason, for example a field that is not there.
     """
     return _evaluate(source, _context(variables))
+
+
+def steps_named(value: Any) -> frozenset[str] | None:
+    """The steps that an expression, or the strings of a template, name as ``steps.NAME`` or ``steps["NAME"]``.
+
+    Returns:
+        None when some ``steps`` stands there without a name, so that any step may be meant.
+    """
+    found = [match for _, source in _strings(value) for match in _STEPS.finditer(source)]
+    names = [match[1] or match[2] or match[3] for match in found]
+    return frozenset(names) if all(names) else None
 
 
 def check_template(

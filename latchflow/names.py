@@ -11,10 +11,20 @@ EXECUTE_ACTION = "execute_action"
 CLOSE_EVENT = "close_event"
 MANIFEST_QUERY = "manifest"
 
+RUN_WORKFLOW = "RunWorkflow"
+ITEMS_WORKFLOW = "ItemsWorkflow"
+WAIT_WORKFLOW = "WaitWorkflow"
+CLOSE_RUN = "close_run"
+BEGIN_WAIT = "begin_wait"
+SETTLE_WAIT = "settle_wait"
+EXPAND_ITEMS = "expand_items"
+FINISH_ITEMS = "finish_items"
+CANCEL_RUN_SIGNAL = "cancel_run"
+WAKE_SIGNAL = "wake"
+
 ATTEMPTS_USED_UP = "AttemptsUsedUp"
 CLOSED = "Closed"
 NOT_HERE = "NotHere"
-PENDING = "Pending"
 PLUGIN_DISABLED = "PluginDisabled"
 SUPERSEDED = "Superseded"
 
@@ -24,6 +34,21 @@ _CAPABILITY_NAMESPACE = UUID("6f1d1b62-5a1e-5f0e-9a39-0c8a4f6f3b11")
 def event_workflow_id(event_id: UUID) -> str:
     """The workflow id of an event that dispatch opened."""
     return f"event:{event_id}"
+
+
+def run_workflow_id(run_id: UUID) -> str:
+    """The workflow id of a run that has a workflow of its own."""
+    return f"run:{run_id}"
+
+
+def items_workflow_id(invocation_id: UUID) -> str:
+    """The workflow id of the items of a ``forEach``."""
+    return f"items:{invocation_id}"
+
+
+def wait_workflow_id(invocation_id: UUID) -> str:
+    """The workflow id of an invocation that waits."""
+    return f"wait:{invocation_id}"
 
 
 def event_id_of(workflow_id: str) -> UUID | None:

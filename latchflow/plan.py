@@ -1,6 +1,7 @@
 """Pure decisions: which steps are next, and what status follows. No await, no clock, no logger."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -9,6 +10,7 @@ from uuid import UUID, uuid5
 from latchflow.model import (
     EventStatus,
     InvocationStatus,
+    ItemCounts,
     Manifest,
     Outcome,
     Phase,
@@ -24,6 +26,17 @@ from latchflow.names import plugin_task_queue
 PREVIOUS_FAILED = "previous_failed"
 STEP_DISABLED = "step_disabled"
 ACTION_DISABLED = "action_disabled"
+NOT_NEEDED = "run_did_not_fail"
+
+MOST_RUNS_UNDIVIDED = 4
+MOST_STEPS_UNDIVIDED = 100
+"""An event that owes more than either has a child workflow for each run."""
+
+ITEMS_INLINE = 10
+"""Items of a ``forEach`` that the workflow of its run carries out itself. 500 steps of so many stay within a history."""
+
+ITEMS_AT_ONCE = 100
+"""Of more, how many one run of their own workflow carries out before it goes on as new."""
 
 MAX_LOST_ATTEMPTS = 6
 """An invocation that lost this many workers ends FAILED: it may be what kills them."""
@@ -53,57 +66,60 @@ def manifest(
         pipelines: Those in force.
         dedicated: Names of the plugins that have workers of their own.
     """
-    runs = []
-    for pipeline in pipelines:
-        run_id = uuid5(event_id, str(pipeline.id))
-        runs.append(
-            PlannedRun(
-                run_id=run_id,
-                pipeline_id=pipeline.id,
-                pipeline_name=pipeline.name,
-                pipeline_version=pipeline.version,
-                steps=tuple(_planned(run_id, step, dedicated) for step in pipeline.steps),
-            )
-        )
-    return Manifest(event_id=event_id, trigger_id=trigger_id, trigger_name=trigger_name, runs=tuple(runs))
+    runs = tuple(_planned_run(event_id, pipeline, dedicated) for pipeline in pipelines)
+    steps = sum(len(run.every_step) for run in runs)
+    return Manifest(
+        event_id=event_id,
+        trigger_id=trigger_id,
+        trigger_name=trigger_name,
+        runs=runs,
+        is_divided=len(runs) > MOST_RUNS_UNDIVIDED or steps > MOST_STEPS_UNDIVIDED,
+    )
+
+
+def outcomes_kept(run: PlannedRun) -> dict[UUID, Outcome]:
+    """What is known before anything of a run was executed: the steps that finished in the event it repeats."""
+    return {
+        step.invocation_id: Outcome(invocation_id=step.invocation_id, status=InvocationStatus.SUCCEEDED)
+        for step in run.every_step
+        if step.is_kept
+    }
 
 
 def next_steps(run: PlannedRun, outcomes: Outcomes) -> tuple[PlannedStep, ...]:
     """The steps to start together now: the first group of equal ``sort_order`` that has not ended.
 
-    Steps that will not run (disabled, or after a failed ``stop`` step) are never in it; see `skips`.
+    Steps that will not run (disabled, or after a failed ``stop`` step) are never in it; see `skips`. When all others
+    are over and the run failed, those for its failure follow.
 
     Returns:
         Nothing when the run is over.
     """
-    settled = {**outcomes, **{outcome.invocation_id: outcome for outcome in skips(run, outcomes)}}
-    for _, group in groupby(_in_order(run), key=lambda step: step.sort_order):
-        waiting = tuple(step for step in group if step.invocation_id not in settled)
-        if waiting:
-            return waiting
-    return ()
+    settled = _settled(run, outcomes)
+    return _first_open_group(run.steps, settled) or _first_open_group(run.failure_steps, settled)
 
 
 def skips(run: PlannedRun, outcomes: Outcomes) -> tuple[Outcome, ...]:
     """The steps without an outcome that will never run, and why."""
-    broken_at = min((step.sort_order for step in run.steps if _has_stopped(step, outcomes)), default=None)
-    found = []
-    for step in _in_order(run):
-        if step.invocation_id in outcomes:
-            continue
-        if broken_at is not None and step.sort_order > broken_at:
-            found.append(_skip(step, PREVIOUS_FAILED))
-        elif step.skip_reason is not None:
-            found.append(_skip(step, step.skip_reason))
-    return tuple(found)
+    found = _skips_among(run.steps, outcomes)
+    settled = {**outcomes, **{outcome.invocation_id: outcome for outcome in found}}
+    if any(step.invocation_id not in settled for step in run.steps):
+        return tuple(found)  # whether it fails is not known yet
+    if run_status(run, settled) is RunStatus.FAILED:
+        return (*found, *_skips_among(run.failure_steps, outcomes))
+    not_needed = (step for step in run.failure_steps if step.invocation_id not in outcomes)
+    return (*found, *(_skip(step, NOT_NEEDED) for step in not_needed))
 
 
 def run_status(run: PlannedRun, outcomes: Outcomes) -> RunStatus:
-    """The status of a run whose invocations have all ended; a missing outcome counts as failed."""
+    """The status of a run whose steps have all ended; a missing outcome counts as failed.
+
+    What its steps for a failure did changes nothing: the run has failed.
+    """
     if any(_status(step, outcomes) is InvocationStatus.CANCELLED for step in run.steps):
         return RunStatus.CANCELLED
     failed = [step for step in run.steps if not _status(step, outcomes).is_success]
-    if any(step.on_failure == "stop" for step in failed):
+    if any(step.on_failure == "stop" and not _is_partial(step, outcomes) for step in failed):
         return RunStatus.FAILED
     return RunStatus.PARTIAL_FAILURE if failed else RunStatus.SUCCEEDED
 
@@ -116,6 +132,42 @@ def event_status(runs: Iterable[RunStatus]) -> EventStatus:
     if len(distinct) == 1:
         return EventStatus(distinct.pop())
     return EventStatus.PARTIAL_FAILURE
+
+
+def item_of(step: PlannedStep, index: int) -> PlannedStep:
+    """The invocation of one item of a ``forEach`` step."""
+    return replace(step, invocation_id=item_invocation_id(step.invocation_id, index), is_for_each=False)
+
+
+def item_invocation_id(invocation_id: UUID, index: int) -> UUID:
+    """The id of an item's invocation: the same whenever it is asked for."""
+    return uuid5(invocation_id, str(index))
+
+
+def count_items(outcomes: Iterable[Outcome], before: ItemCounts) -> ItemCounts:
+    """The counts with these items added."""
+    found = [outcome.status for outcome in outcomes]
+    succeeded, skipped = found.count(InvocationStatus.SUCCEEDED), found.count(InvocationStatus.SKIPPED)
+    cancelled = found.count(InvocationStatus.CANCELLED)
+    return ItemCounts(
+        succeeded=before.succeeded + succeeded,
+        skipped=before.skipped + skipped,
+        cancelled=before.cancelled + cancelled,
+        failed=before.failed + len(found) - succeeded - skipped - cancelled,
+    )
+
+
+def outcome_of_items(step: PlannedStep, counts: ItemCounts) -> Outcome:
+    """How a ``forEach`` step ended whose items have all ended."""
+    fine = counts.succeeded + counts.skipped
+    total = fine + counts.failed + counts.cancelled
+    if counts.cancelled:
+        status, reason = InvocationStatus.CANCELLED, f"{counts.cancelled} of {total} items were cancelled."
+    elif counts.failed:
+        status, reason = InvocationStatus.FAILED, f"{counts.failed} of {total} items failed."
+    else:
+        return Outcome(invocation_id=step.invocation_id, status=InvocationStatus.SUCCEEDED)
+    return Outcome(invocation_id=step.invocation_id, status=status, reason=reason, is_partial=fine > 0)
 
 
 def failure_phase(*, is_retryable: bool, is_timeout: bool, counted_before: int, policy: RetryPolicy) -> Phase:
@@ -160,8 +212,21 @@ def waiting_time(now: datetime, check_after: timedelta, deadline: datetime | Non
     return max(SHORTEST_WAIT, min(check_after, left, LONGEST_WAIT))
 
 
+def _planned_run(event_id: UUID, pipeline: PipelineInForce, dedicated: Collection[str]) -> PlannedRun:
+    run_id = uuid5(event_id, str(pipeline.id))
+    planned = [(step.is_failure_step, _planned(run_id, step, dedicated)) for step in pipeline.steps]
+    return PlannedRun(
+        run_id=run_id,
+        pipeline_id=pipeline.id,
+        pipeline_name=pipeline.name,
+        pipeline_version=pipeline.version,
+        steps=tuple(step for is_failure_step, step in planned if not is_failure_step),
+        failure_steps=tuple(step for is_failure_step, step in planned if is_failure_step),
+    )
+
+
 def _planned(run_id: UUID, step: StepInForce, dedicated: Collection[str]) -> PlannedStep:
-    is_dedicated = step.plugin in dedicated
+    is_dedicated = step.plugin is not None and step.plugin in dedicated
     reason = None
     if not step.is_enabled:
         reason = STEP_DISABLED
@@ -175,26 +240,58 @@ def _planned(run_id: UUID, step: StepInForce, dedicated: Collection[str]) -> Pla
         sort_order=step.sort_order,
         action_id=step.action_id,
         action_version=step.action_version,
-        action_name=step.action_name,
-        plugin=step.plugin,
-        capability_key=step.capability_key,
+        action_name=step.action_name or "",
+        plugin=step.plugin or "",
+        capability_key=step.capability_key or "",
         kind=step.kind,
         on_failure=step.on_failure,
         is_inline=step.is_inline and not is_dedicated,
         timeout_seconds=step.timeout_seconds or step.action_timeout_seconds or PlannedStep.timeout_seconds,
         retry_policy=RetryPolicy(**policy),
         skip_reason=reason,
-        task_queue=plugin_task_queue(step.plugin) if is_dedicated else None,
+        task_queue=plugin_task_queue(step.plugin) if step.plugin is not None and is_dedicated else None,
+        is_for_each=step.for_each is not None,
+        max_parallel=step.max_parallel or PlannedStep.max_parallel,
     )
 
 
-def _in_order(run: PlannedRun) -> list[PlannedStep]:
-    return sorted(run.steps, key=lambda step: step.sort_order)
+def _settled(run: PlannedRun, outcomes: Outcomes) -> dict[UUID, Outcome]:
+    return {**outcomes, **{outcome.invocation_id: outcome for outcome in skips(run, outcomes)}}
+
+
+def _first_open_group(steps: Sequence[PlannedStep], settled: Outcomes) -> tuple[PlannedStep, ...]:
+    for _, group in groupby(_in_order(steps), key=lambda step: step.sort_order):
+        waiting = tuple(step for step in group if step.invocation_id not in settled)
+        if waiting:
+            return waiting
+    return ()
+
+
+def _skips_among(steps: Sequence[PlannedStep], outcomes: Outcomes) -> list[Outcome]:
+    broken_at = min((step.sort_order for step in steps if _has_stopped(step, outcomes)), default=None)
+    found = []
+    for step in _in_order(steps):
+        if step.invocation_id in outcomes:
+            continue
+        if broken_at is not None and step.sort_order > broken_at:
+            found.append(_skip(step, PREVIOUS_FAILED))
+        elif step.skip_reason is not None:
+            found.append(_skip(step, step.skip_reason))
+    return found
+
+
+def _in_order(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
+    return sorted(steps, key=lambda step: step.sort_order)
 
 
 def _status(step: PlannedStep, outcomes: Outcomes) -> InvocationStatus:
     outcome = outcomes.get(step.invocation_id)
     return InvocationStatus.FAILED if outcome is None else outcome.status
+
+
+def _is_partial(step: PlannedStep, outcomes: Outcomes) -> bool:
+    outcome = outcomes.get(step.invocation_id)
+    return outcome is not None and outcome.is_partial
 
 
 def _has_stopped(step: PlannedStep, outcomes: Outcomes) -> bool:

@@ -5,14 +5,15 @@ from dataclasses import replace
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
-from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from latchflow import plan
-    from latchflow.model import ActionTask, Closing, InvocationStatus, Manifest, Outcome, PlannedRun, PlannedStep
-    from latchflow.names import CLOSE_EVENT, EXECUTE_ACTION, MANIFEST_QUERY, TRIGGER_EVENT_WORKFLOW
+    from latchflow.model import Closing, Manifest, Outcome, PlannedRun, RunTask
+    from latchflow.names import CANCEL_RUN_SIGNAL, CLOSE_EVENT, MANIFEST_QUERY, TRIGGER_EVENT_WORKFLOW
     from latchflow.temporal import policies
+
+from workflows.bookkeeping import record, until_done
+from workflows.runs import carry_out, close_run, in_a_child
 
 
 @workflow.defn(name=TRIGGER_EVENT_WORKFLOW, failure_exception_types=policies.FAILURE_TYPES)
@@ -27,12 +28,21 @@ class TriggerEventWorkflow:
     def __init__(self) -> None:
         self._manifest: Manifest | None = None
         self._outcomes: dict[UUID, Outcome] = {}
+        self._runs: dict[UUID, asyncio.Task[None]] = {}
+        self._unwanted: set[UUID] = set()
         self._is_cancelled = False
 
     @workflow.query(name=MANIFEST_QUERY)
     def manifest(self) -> Manifest | None:
         """What this event owes."""
         return self._manifest
+
+    @workflow.signal(name=CANCEL_RUN_SIGNAL)
+    def cancel_run(self, run_id: UUID) -> None:
+        """Cancel one run; the others go on. Nothing happens when it is over."""
+        self._unwanted.add(run_id)
+        if run_id in self._runs:
+            self._runs[run_id].cancel()
 
     @workflow.run
     async def run(self, manifest: Manifest) -> str:
@@ -42,83 +52,29 @@ class TriggerEventWorkflow:
             The event's status.
         """
         self._manifest = manifest
-        runs = [asyncio.create_task(self._carry_out(manifest, run)) for run in manifest.runs]
+        self._runs = {run.run_id: asyncio.create_task(self._carry_out(manifest, run)) for run in manifest.runs}
         try:
-            await asyncio.gather(*runs)
+            await asyncio.gather(*self._runs.values())
         except asyncio.CancelledError:
             self._is_cancelled = True
-            for task in runs:
+            for task in self._runs.values():
                 task.cancel()
-            await asyncio.gather(*runs, return_exceptions=True)
+            await asyncio.gather(*self._runs.values(), return_exceptions=True)
         # Their outputs are in Postgres already.
         outcomes = tuple(replace(outcome, output=None) for outcome in self._outcomes.values())
         closing = Closing(event_id=manifest.event_id, outcomes=outcomes, is_cancelled=self._is_cancelled)
-        return await _until_done(asyncio.create_task(_close(closing)))
+        return await until_done(asyncio.create_task(record(CLOSE_EVENT, closing, str)))
 
     async def _carry_out(self, manifest: Manifest, run: PlannedRun) -> None:
-        while not self._is_cancelled and (group := plan.next_steps(run, self._outcomes)):
-            for outcome in await asyncio.gather(*(_invoke(manifest, run, step) for step in group)):
-                self._outcomes[outcome.invocation_id] = outcome
-        for outcome in plan.skips(run, self._outcomes):
-            self._outcomes[outcome.invocation_id] = outcome
-
-
-async def _invoke(manifest: Manifest, run: PlannedRun, step: PlannedStep) -> Outcome:
-    task = ActionTask(
-        event_id=manifest.event_id,
-        trigger_id=manifest.trigger_id,
-        trigger_name=manifest.trigger_name,
-        pipeline_id=run.pipeline_id,
-        pipeline_name=run.pipeline_name,
-        run_id=run.run_id,
-        step=step,
-    )
-    try:
-        outcome: Outcome = await workflow.execute_activity(
-            EXECUTE_ACTION,
-            task,
-            result_type=Outcome,
-            task_queue=step.task_queue,
-            activity_id=str(step.invocation_id),
-            start_to_close_timeout=policies.START_TO_CLOSE,
-            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
-            retry_policy=policies.retry_policy(step),
-            # The action gets time to clean up, and its attempt an ending, before the event closes.
-            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"{run.pipeline_name} / {step.name}: {step.capability_key} of {step.plugin}",
+        self._outcomes.update(plan.outcomes_kept(run))
+        task = RunTask(
+            event_id=manifest.event_id, trigger_id=manifest.trigger_id, trigger_name=manifest.trigger_name, run=run
         )
-    except ActivityError as error:
-        return _outcome_of(step, error)
-    return outcome
-
-
-def _outcome_of(step: PlannedStep, error: ActivityError) -> Outcome:
-    if is_cancelled_exception(error):
-        return Outcome(invocation_id=step.invocation_id, status=InvocationStatus.CANCELLED, reason="cancelled")
-    cause = error.cause
-    status = InvocationStatus.FAILED
-    if isinstance(cause, ApplicationError) and cause.details:
-        status = InvocationStatus(cause.details[0])  # execute_action says which status it recorded
-    return Outcome(invocation_id=step.invocation_id, status=status, reason=str(cause or error))
-
-
-async def _until_done(closing: asyncio.Task[str]) -> str:
-    """A request to cancel that comes now must not keep the event from being closed."""
-    while True:
         try:
-            return await asyncio.shield(closing)
+            if run.run_id in self._unwanted:
+                raise asyncio.CancelledError
+            await (in_a_child(task) if manifest.is_divided else carry_out(task, self._outcomes))
         except asyncio.CancelledError:
-            if closing.cancelled():
+            if run.run_id not in self._unwanted:
                 raise
-
-
-async def _close(closing: Closing) -> str:
-    # Local: it only writes to Postgres, and a regular activity would wait for a slot that actions hold.
-    status: str = await workflow.execute_local_activity(
-        CLOSE_EVENT,
-        closing,
-        result_type=str,
-        start_to_close_timeout=policies.BOOKKEEPING_TIMEOUT,
-        retry_policy=policies.BOOKKEEPING_RETRY,
-    )
-    return status
+            await until_done(asyncio.create_task(close_run(task, self._outcomes, is_cancelled=True)))

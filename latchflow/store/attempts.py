@@ -23,11 +23,13 @@ class AttemptKey:
 
     Attributes:
         temporal_attempt: Temporal's count, from 1 per activity.
+        turn: Of the invocation: one more each time it has waited.
     """
 
     workflow_run_id: str
     activity_id: str
     temporal_attempt: int
+    turn: int = 0
 
     @property
     def activity(self) -> str:
@@ -37,10 +39,14 @@ class AttemptKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What an attempt works on, as it stands in Postgres.
+    """An invocation, as it stands in Postgres.
 
     Attributes:
-        config_version: The version of the plugin that saved the config.
+        config_version: The version of the plugin that saved the config; of actions, as the config and ``on_unknown``.
+        item_index: Of an item of a ``forEach``.
+        item_count: Of a ``forEach`` whose items are known.
+        decision: What was decided of an approval: ``{decision, comment, by, at}``.
+        is_called_back: Somebody called it back, and no attempt has been made since.
     """
 
     invocation_id: UUID
@@ -49,7 +55,8 @@ class Task:
     trigger_name: str
     plugin: str
     capability_key: str
-    action_id: UUID
+    kind: str
+    action_id: UUID | None
     status: InvocationStatus
     attempt_number: int
     next_attempt_at: datetime | None
@@ -68,6 +75,15 @@ class Task:
     scheduled_for: datetime | None
     on_unknown: str
     config_version: str
+    item_index: int | None = None
+    item_sealed: bytes | None = None
+    for_each: str | None = None
+    item_count: int | None = None
+    is_partial: bool = False
+    wait: Mapping[str, Any] | None = None
+    decision: Mapping[str, Any] | None = None
+    pending_deadline: datetime | None = None
+    is_called_back: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +136,7 @@ class Ending:
     next_attempt_at: datetime | None = None
     pending_sealed: bytes | None = None
     pending_deadline: datetime | None = None
+    waiting_for: str | None = None
 
 
 async def load(connection: Connection, invocation_id: UUID) -> Task | None:
@@ -128,13 +145,18 @@ async def load(connection: Connection, invocation_id: UUID) -> Task | None:
         await connection.execute(
             """
             SELECT i.id AS invocation_id, i.event_id, e.trigger_id, e.trigger_name, i.plugin, i.capability_key,
-                   i.action_id, i.status, i.attempt_number, i.next_attempt_at, i.ended_at, i.output_sealed,
+                   i.kind, i.action_id, i.status, i.attempt_number, i.next_attempt_at, i.ended_at, i.output_sealed,
                    i.when_expression AS "when", i.input_template,
                    i.input_sealed, i.skipped_reason, i.error,
-                   v.config_sealed, v.on_unknown, v.plugin_version AS config_version,
-                   e.context_sealed, e.metadata, e.invoker, e.fired_at, e.scheduled_for
+                   coalesce(v.config_sealed, '') AS config_sealed, coalesce(v.on_unknown, 'fail') AS on_unknown,
+                   coalesce(v.plugin_version, '') AS config_version,
+                   e.context_sealed, e.metadata, e.invoker, e.fired_at, e.scheduled_for,
+                   i.item_index, i.item_sealed, i.for_each_expression AS for_each, i.item_count, i.is_partial, i.wait,
+                   i.decision, i.pending_deadline,
+                   EXISTS (SELECT FROM callbacks c WHERE c.invocation_id = i.id AND c.used_at IS NOT NULL
+                           AND c.seen_at IS NULL) AS is_called_back
             FROM invocations i JOIN events e ON e.id = i.event_id
-            JOIN action_versions v ON v.action_id = i.action_id AND v.version = i.action_version
+            LEFT JOIN action_versions v ON v.action_id = i.action_id AND v.version = i.action_version
             WHERE i.id = %s
             """,
             (invocation_id,),
@@ -155,13 +177,19 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
         await connection.execute(
             """
             UPDATE invocations
-            SET claimed_by = %(activity)s, claimed_attempt = %(attempt)s, attempt_number = attempt_number + 1,
-                status = 'RUNNING', next_attempt_at = NULL
+            SET claimed_by = %(activity)s, claimed_attempt = %(attempt)s, claimed_turn = %(turn)s,
+                attempt_number = attempt_number + 1, status = 'RUNNING', next_attempt_at = NULL, waiting_for = NULL
             WHERE id = %(id)s AND ended_at IS NULL
-              AND (claimed_by IS DISTINCT FROM %(activity)s OR claimed_attempt < %(attempt)s)
+              AND (claimed_turn < %(turn)s OR claimed_turn = %(turn)s
+                   AND (claimed_by IS DISTINCT FROM %(activity)s OR claimed_attempt < %(attempt)s))
             RETURNING attempt_number, pending_sealed, pending_deadline
             """,
-            {"id": task.invocation_id, "activity": key.activity, "attempt": key.temporal_attempt},
+            {
+                "id": task.invocation_id,
+                "activity": key.activity,
+                "attempt": key.temporal_attempt,
+                "turn": key.turn,
+            },
         )
     ).fetchone()
     if claimed is None:
@@ -238,7 +266,7 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
             ), moved AS (
                 UPDATE invocations
                 SET status = %(status)s, output_sealed = %(output)s, error = %(error)s,
-                    next_attempt_at = %(next)s::timestamptz,
+                    next_attempt_at = %(next)s::timestamptz, waiting_for = %(waiting_for)s,
                     pending_sealed = CASE WHEN %(waits)s THEN %(pending)s WHEN NOT %(terminal)s THEN pending_sealed END,
                     pending_deadline = CASE WHEN %(waits)s THEN %(deadline)s::timestamptz
                                             WHEN NOT %(terminal)s THEN pending_deadline END,
@@ -267,6 +295,7 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
                 "next": ending.next_attempt_at,
                 "terminal": ending.status.is_terminal,
                 "waits": ending.phase is Phase.WAITING,
+                "waiting_for": ending.waiting_for,
                 "pending": ending.pending_sealed,
                 "deadline": ending.pending_deadline,
                 "plugin": task.plugin,

@@ -1,13 +1,14 @@
 """Rows of an event's way: opening it, confirming its start, closing it. Decisions stand in `latchflow.plan`."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from latchflow.model import EventStatus, InvocationStatus, Manifest, RunStatus
+from latchflow.model import EventStatus, InvocationStatus, Manifest, Outcome, PlannedRun, RunStatus
 from latchflow.store.database import Connection
 from latchflow.store.visibility import Limits, visible, visible_to, wholly_visible
 
@@ -71,33 +72,67 @@ async def lock_open(connection: Connection, event_id: UUID) -> Manifest | None:
     return MANIFEST.validate_python(row["manifest"]) if row else None
 
 
-async def recorded_endings(connection: Connection, event_id: UUID) -> dict[UUID, InvocationStatus]:
-    """The invocations of an event that ended, locked together with the open ones."""
+async def lock_run(connection: Connection, event_id: UUID, run_id: UUID) -> PlannedRun | None:
+    """A run of an event, while both are open, their rows locked; None when either is closed or unknown."""
+    manifest = await lock_open(connection, event_id)
+    row = await (
+        await connection.execute("SELECT FROM runs WHERE id = %s AND closed_at IS NULL FOR UPDATE", (run_id,))
+    ).fetchone()
+    if manifest is None or row is None:
+        return None
+    return next((run for run in manifest.runs if run.run_id == run_id), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What the invocations of some runs have come to.
+
+    Attributes:
+        endings: Those of steps that ended.
+        open_items: Invocations of items that did not, by run.
+    """
+
+    endings: Mapping[UUID, Outcome]
+    open_items: Mapping[UUID, Sequence[UUID]]
+
+
+async def recorded(connection: Connection, run_ids: Sequence[UUID]) -> Recorded:
+    """The invocations of runs, all of them locked."""
     rows = await (
         await connection.execute(
-            "SELECT id, status, ended_at FROM invocations WHERE event_id = %s ORDER BY id FOR UPDATE", (event_id,)
+            """
+            SELECT id, run_id, status, item_index, is_partial, ended_at FROM invocations WHERE run_id = ANY(%s)
+            ORDER BY id FOR UPDATE
+            """,
+            (list(run_ids),),
         )
     ).fetchall()
-    return {row["id"]: InvocationStatus(row["status"]) for row in rows if row["ended_at"] is not None}
+    endings = {}
+    open_items: dict[UUID, list[UUID]] = {}
+    for row in rows:
+        if row["item_index"] is None and row["ended_at"] is not None:
+            status = InvocationStatus(row["status"])
+            endings[row["id"]] = Outcome(invocation_id=row["id"], status=status, is_partial=row["is_partial"])
+        elif row["item_index"] is not None and row["ended_at"] is None:
+            open_items.setdefault(row["run_id"], []).append(row["id"])
+    return Recorded(endings=endings, open_items=open_items)
 
 
-async def close(
-    connection: Connection,
-    event_id: UUID,
-    *,
-    status: EventStatus,
-    runs: Sequence[tuple[UUID, RunStatus]],
-    closed_by: str,
-    reason: str | None,
-) -> None:
-    """Write the statuses of an event and its runs."""
+async def close_runs(connection: Connection, runs: Sequence[tuple[UUID, RunStatus]]) -> None:
+    """Write the statuses of runs; one that is closed keeps its own."""
     await connection.execute(
         """
         UPDATE runs SET status = new.status, closed_at = now()
-        FROM unnest(%s::uuid[], %s::text[]) AS new (id, status) WHERE runs.id = new.id
+        FROM unnest(%s::uuid[], %s::text[]) AS new (id, status) WHERE runs.id = new.id AND runs.closed_at IS NULL
         """,
         ([run_id for run_id, _ in runs], [run_status for _, run_status in runs]),
     )
+
+
+async def close(
+    connection: Connection, event_id: UUID, *, status: EventStatus, closed_by: str, reason: str | None
+) -> None:
+    """Write the status of an event."""
     await connection.execute(
         """
         UPDATE events SET status = %s, closed_at = now(), closed_by = %s, closed_reason = %s, is_stuck = false,

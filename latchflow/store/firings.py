@@ -109,16 +109,18 @@ async def pipelines_in_force(connection: Connection, trigger_id: UUID) -> list[P
             """
             SELECT p.id AS pipeline_id, p.name AS pipeline_name, p.version AS pipeline_version,
                    s.id, s.name, s.sort_order, s.is_enabled, s.kind, s.on_failure, s.when_expression AS "when", s.input,
-                   s.retry_policy, s.timeout_seconds, s.action_id, a.version AS action_version, a.name AS action_name,
-                   a.is_enabled AS is_action_enabled, a.retry_policy AS action_retry_policy,
-                   a.timeout_seconds AS action_timeout_seconds, pl.name AS plugin, c.key AS capability_key, c.is_inline
+                   s.retry_policy, s.timeout_seconds, s.for_each_expression AS for_each, s.max_parallel, s.wait,
+                   s.is_failure_step, s.action_id, a.version AS action_version, a.name AS action_name,
+                   coalesce(a.is_enabled, true) AS is_action_enabled, a.retry_policy AS action_retry_policy,
+                   a.timeout_seconds AS action_timeout_seconds, pl.name AS plugin, c.key AS capability_key,
+                   coalesce(c.is_inline, false) AS is_inline
             FROM pipeline_triggers pt
             JOIN pipelines p ON p.id = pt.pipeline_id
-            LEFT JOIN (pipeline_steps s JOIN action_definitions a ON a.id = s.action_id
-                       JOIN capabilities c ON c.id = a.capability_id JOIN plugins pl ON pl.id = c.plugin_id)
-                ON s.pipeline_id = p.id
+            LEFT JOIN pipeline_steps s ON s.pipeline_id = p.id
+            LEFT JOIN action_definitions a ON a.id = s.action_id
+            LEFT JOIN capabilities c ON c.id = a.capability_id LEFT JOIN plugins pl ON pl.id = c.plugin_id
             WHERE pt.trigger_id = %s AND pt.is_enabled AND p.is_enabled
-            ORDER BY pt.sort_order, p.name, s.sort_order, s.name
+            ORDER BY pt.sort_order, p.name, s.is_failure_step, s.sort_order, s.name
             """,
             (trigger_id,),
         )
@@ -181,8 +183,9 @@ async def _insert_runs(connection: Connection, event: NewEvent) -> None:
         await cursor.executemany(
             """
             INSERT INTO invocations (id, event_id, run_id, step_id, step_name, ordinal, kind, action_id, action_version,
-                                     plugin, capability_key, when_expression, input_template, status)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
+                                     plugin, capability_key, when_expression, input_template, for_each_expression, wait,
+                                     status)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
             """,
             [
                 (
@@ -199,8 +202,10 @@ async def _insert_runs(connection: Connection, event: NewEvent) -> None:
                     step.capability_key,
                     source.when,
                     Jsonb(source.input) if source.input is not None else None,
+                    source.for_each,
+                    Jsonb(source.wait) if source.wait is not None else None,
                 )
                 for run, pipeline in zip(manifest.runs, event.pipelines, strict=True)
-                for ordinal, (step, source) in enumerate(zip(run.steps, pipeline.steps, strict=True))
+                for ordinal, (step, source) in enumerate(zip(run.every_step, pipeline.steps, strict=True))
             ],
         )

@@ -33,6 +33,16 @@ def invocation_pending(invocation_id: UUID) -> str:
     return f"invocations/{invocation_id}/pending"
 
 
+def invocation_item(invocation_id: UUID) -> str:
+    """``invocations.item_sealed``."""
+    return f"invocations/{invocation_id}/item"
+
+
+def callback_body(invocation_id: UUID) -> str:
+    """``callbacks.body_sealed``."""
+    return f"invocations/{invocation_id}/callback"
+
+
 def effect_result(invocation_id: UUID, service: str, ordinal: int) -> str:
     """``effects.result_sealed``."""
     return f"effects/{invocation_id}/{service}/{ordinal}/result"

@@ -1,11 +1,11 @@
-"""Closing an event: every invocation gets an ending, every run and the event their status. Safe to repeat."""
+"""Closing an event or one of its runs: every invocation gets an ending, every run its status. Safe to repeat."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from latchflow import plan
-from latchflow.model import EventStatus, InvocationStatus, Manifest, Outcome
-from latchflow.store import attempts, events, invocations
+from latchflow.model import EventStatus, InvocationStatus, Outcome, PlannedRun, RunStatus
+from latchflow.store import attempts, events, invocations, items
 from latchflow.store.database import Connection, Database
 
 
@@ -34,45 +34,74 @@ async def close_event(
     Raises:
         UnavailableError: The database is away.
     """
+    rest = Outcome(invocation_id=event_id, status=default, reason=reason)
     async with database.transaction() as connection:
         manifest = await events.lock_open(connection, event_id)
         if manifest is None:
             return None
-        recorded = await events.recorded_endings(connection, event_id)
-        endings = _endings(manifest, recorded, outcomes, Outcome(invocation_id=event_id, status=default, reason=reason))
-        await _end_open(connection, endings, recorded, reason or "The event was closed.")
-        statuses = [(run.run_id, plan.run_status(run, endings)) for run in manifest.runs]
-        status = plan.event_status(run_status for _, run_status in statuses)
-        await events.close(connection, event_id, status=status, runs=statuses, closed_by=closed_by, reason=reason)
+        statuses = await _close_runs(connection, manifest.runs, outcomes, rest)
+        status = plan.event_status(statuses)
+        await events.close(connection, event_id, status=status, closed_by=closed_by, reason=reason)
         return status
 
 
-def _endings(
-    manifest: Manifest,
-    recorded: Mapping[UUID, InvocationStatus],
+async def close_run(
+    database: Database,
+    event_id: UUID,
+    run_id: UUID,
+    *,
     outcomes: Mapping[UUID, Outcome],
-    default: Outcome,
+    default: InvocationStatus,
+    reason: str | None,
+) -> None:
+    """Close a run before its event, in one transaction; nothing happens when it is closed.
+
+    Args as those of `close_event`.
+
+    Raises:
+        UnavailableError: The database is away.
+    """
+    rest = Outcome(invocation_id=run_id, status=default, reason=reason)
+    async with database.transaction() as connection:
+        run = await events.lock_run(connection, event_id, run_id)
+        if run is not None:
+            await _close_runs(connection, [run], outcomes, rest)
+
+
+async def _close_runs(
+    connection: Connection, runs: Sequence[PlannedRun], outcomes: Mapping[UUID, Outcome], rest: Outcome
+) -> list[RunStatus]:
+    recorded = await events.recorded(connection, [run.run_id for run in runs])
+    statuses = []
+    for run in runs:
+        endings = _endings(run, recorded.endings, outcomes, rest)
+        left = [outcome for key, outcome in endings.items() if key not in recorded.endings]
+        open_items = recorded.open_items.get(run.run_id, [])
+        reason = rest.reason or "The event was closed."
+        if left or open_items:
+            ids = [outcome.invocation_id for outcome in left]
+            await attempts.end_open_attempts(connection, [*ids, *open_items], reason=reason)
+        for outcome in left:
+            await invocations.end_invocation(connection, outcome)
+        if open_items:
+            await items.end_open_items(connection, run.run_id, rest)
+        statuses.append((run.run_id, plan.run_status(run, endings)))
+    await events.close_runs(connection, statuses)
+    return [status for _, status in statuses]
+
+
+def _endings(
+    run: PlannedRun, recorded: Mapping[UUID, Outcome], outcomes: Mapping[UUID, Outcome], rest: Outcome
 ) -> dict[UUID, Outcome]:
-    """What an attempt recorded, then what the caller knows, then what follows from both, then the default."""
-    endings = {key: Outcome(invocation_id=key, status=status) for key, status in recorded.items()}
-    for key, known in outcomes.items():
-        endings.setdefault(key, Outcome(invocation_id=key, status=known.status, reason=known.reason))
-    for run in manifest.runs:
+    """What an attempt recorded, then what the caller knows, then what follows from both, then the rest."""
+    known = {**outcomes, **recorded}
+    endings = {step.invocation_id: known[step.invocation_id] for step in run.every_step if step.invocation_id in known}
+    for steps in (run.steps, run.failure_steps):
         for outcome in plan.skips(run, endings):
             # What a cancellation kept from running was cancelled, too; only disabled steps would not have run anyway.
-            if default.status is not InvocationStatus.CANCELLED or outcome.reason != plan.PREVIOUS_FAILED:
+            if rest.status is not InvocationStatus.CANCELLED or outcome.reason != plan.PREVIOUS_FAILED:
                 endings[outcome.invocation_id] = outcome
-        for step in run.steps:
+        for step in steps:
             key = step.invocation_id
-            endings.setdefault(key, Outcome(invocation_id=key, status=default.status, reason=default.reason))
+            endings.setdefault(key, Outcome(invocation_id=key, status=rest.status, reason=rest.reason))
     return endings
-
-
-async def _end_open(
-    connection: Connection, endings: Mapping[UUID, Outcome], recorded: Mapping[UUID, InvocationStatus], reason: str
-) -> None:
-    still_open = [outcome for key, outcome in endings.items() if key not in recorded]
-    if still_open:
-        await attempts.end_open_attempts(connection, [outcome.invocation_id for outcome in still_open], reason=reason)
-    for outcome in still_open:
-        await invocations.end_invocation(connection, outcome)

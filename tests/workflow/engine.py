@@ -14,6 +14,7 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.actions import ActionActivities
 from activities.events import EventActivities
+from activities.steps import StepActivities
 from latchflow import expressions
 from latchflow.names import TASK_QUEUE, event_workflow_id
 from latchflow.runtime.lifecycle.live import LiveRegistry
@@ -30,7 +31,7 @@ from latchflow.temporal.starting import WorkflowStarter
 from tests.support.execution import Deployment, Step
 from tests.support.registries import registry_of
 from tests.support.services import NO_SERVICES
-from workflows.trigger_event import TriggerEventWorkflow
+from workflows import WORKFLOWS
 
 HISTORIES = Path(__file__).parents[1] / "histories"
 QUICK = {
@@ -174,18 +175,27 @@ class Engine:
     ) -> AsyncIterator[Worker]:
         """A worker as `worker.py` makes it, but in the sandbox, and with quicker heartbeats."""
         poller = PollerBehaviorSimpleMaximum(2)
+        events = EventActivities(self.deployment.database)
+        steps = StepActivities(
+            database=self.deployment.database, keyring=self.deployment.keyring, evaluator=self.evaluator
+        )
         worker = Worker(
             self.client,
             activities=[
                 self.activities(kind, registry).execute_action,
-                EventActivities(self.deployment.database).close_event,
+                events.close_event,
+                events.close_run,
+                steps.begin_wait,
+                steps.settle_wait,
+                steps.expand_items,
+                steps.finish_items,
             ],
             activity_task_poller_behavior=poller,
             workflow_task_poller_behavior=poller,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
             max_heartbeat_throttle_interval=BEAT,
             default_heartbeat_throttle_interval=BEAT,
-            **{"task_queue": TASK_QUEUE, "workflows": [TriggerEventWorkflow], **options},
+            **{"task_queue": TASK_QUEUE, "workflows": WORKFLOWS, **options},
         )
         async with worker:
             yield worker

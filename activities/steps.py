@@ -1,0 +1,230 @@
+"""Bookkeeping of steps that run no plugin code: delays, approvals, and finding the items of a ``forEach``.
+
+All are local activities, retried until Postgres answers. A repeat finds what the first has recorded.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.scope import Evaluator, Scope
+from latchflow import plan
+from latchflow.crypto import Keyring
+from latchflow.errors import LatchflowError, UnavailableError
+from latchflow.expressions import ExpressionError
+from latchflow.masking import readable
+from latchflow.model import ActionTask, Expansion, InvocationStatus, Outcome
+from latchflow.names import BEGIN_WAIT, EXPAND_ITEMS, FINISH_ITEMS, SETTLE_WAIT
+from latchflow.store import attempts, invocations, items, places
+from latchflow.store.attempts import Task
+from latchflow.store.database import Database
+from latchflow.waits import approval_deadline, duration_of, moment_of
+
+MAX_ITEMS = 10_000
+"""Of one ``forEach``."""
+
+_NEARLY = timedelta(milliseconds=100)
+"""Timers may fire this early by another machine's clock."""
+
+_STATUS_AT_TIMEOUT = {
+    "approve": InvocationStatus.SUCCEEDED,
+    "reject": InvocationStatus.FAILED_PERMANENT,
+    "fail": InvocationStatus.TIMED_OUT,
+}
+
+
+class StepActivities:
+    """Activities that evaluate expressions and write to Postgres."""
+
+    def __init__(self, *, database: Database, keyring: Keyring, evaluator: Evaluator) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._scope = Scope(database, keyring, evaluator)
+
+    @activity.defn(name=BEGIN_WAIT)
+    async def begin_wait(self, task: ActionTask) -> Outcome:
+        """Begin a delay or an approval.
+
+        Returns:
+            That it waits and until when, or how it ended: skipped, or failed because its expression did.
+        """
+        row = await self._load(task)
+        if row.ended_at is None and row.status is InvocationStatus.PENDING:
+            try:
+                if not await self._is_wanted(task, row):
+                    return await self._end(row, _skipped(row))
+                await self._begin(task, row)
+            except UnavailableError:
+                raise
+            except LatchflowError as error:
+                return await self._end(row, _failed(row, error), error_type=type(error).__name__)
+            row = await self._load(task)
+        return _as_it_stands(row)
+
+    @activity.defn(name=SETTLE_WAIT)
+    async def settle_wait(self, task: ActionTask) -> Outcome:
+        """Look at a delay or an approval that was woken, or whose time has come.
+
+        Returns:
+            How it ended, or that it waits on.
+        """
+        row = await self._load(task)
+        if row.ended_at is not None:
+            return _as_it_stands(row)
+        if row.kind == "approval":
+            return await self._settle_approval(row)
+        if row.next_attempt_at is not None and row.next_attempt_at - datetime.now(UTC) > _NEARLY:
+            return _as_it_stands(row)
+        return await self._end(row, _done(row))
+
+    @activity.defn(name=EXPAND_ITEMS)
+    async def expand_items(self, task: ActionTask) -> Expansion:
+        """Find the items of a ``forEach`` and give each an invocation, in one transaction.
+
+        Returns:
+            How many, or how the step ended at once: skipped, without items, or failed because its expression did.
+        """
+        row = await self._load(task)
+        if row.ended_at is not None:
+            return Expansion(outcome=_as_it_stands(row))
+        if row.item_count is not None:
+            return Expansion(count=row.item_count)
+        try:
+            if not await self._is_wanted(task, row):
+                return Expansion(outcome=await self._end(row, _skipped(row)))
+            found = await self._items(task, row)
+        except UnavailableError:
+            raise
+        except LatchflowError as error:
+            return Expansion(outcome=await self._end(row, _failed(row, error), error_type=type(error).__name__))
+        sealed = []
+        for index, item in enumerate(found):
+            item_id = plan.item_invocation_id(row.invocation_id, index)
+            sealed.append((item_id, self._keyring.seal_json(item, places.invocation_item(item_id))))
+        async with self._database.transaction() as connection:
+            return Expansion(count=await items.add_items(connection, row.invocation_id, sealed))
+
+    @activity.defn(name=FINISH_ITEMS)
+    async def finish_items(self, outcome: Outcome) -> Outcome:
+        """Record how a ``forEach`` step ended whose items have all ended."""
+        async with self._database.connection() as connection:
+            await invocations.end_invocation(connection, outcome, error_type="ItemsFailed")
+        return outcome
+
+    async def _begin(self, task: ActionTask, row: Task) -> None:
+        now = datetime.now(UTC)
+        if row.kind == "approval":
+            deadline = approval_deadline(row.wait or {}, now)
+            waiting_for, until = "decision", deadline
+        else:
+            waiting_for, until, deadline = "time", await self._end_of_delay(task, row, now), None
+        async with self._database.connection() as connection:
+            await invocations.begin_waiting(
+                connection, row.invocation_id, waiting_for=waiting_for, until=until, deadline=deadline
+            )
+
+    async def _end_of_delay(self, task: ActionTask, row: Task, now: datetime) -> datetime:
+        wait = row.wait or {}
+        if "for" in wait:
+            return now + duration_of(wait["for"])
+        source = wait["until"]
+        until = moment_of(source)
+        if until is None:
+            variables = await self._scope.variables(task, row, source)
+            until = moment_of(await self._scope.evaluate(source, variables))
+        if until is None:
+            raise ExpressionError(f"`until` must be a time with its offset, {source!r} is none")
+        # A step that is reached late goes on at once; a time that was past when the event fired is a mistake.
+        if until < row.fired_at:
+            raise ExpressionError(f"`until` is {until:%Y-%m-%d %H:%M:%S} UTC, before the event fired: {source!r}")
+        if until - now > plan.LONGEST_WAIT:
+            raise ExpressionError(f"`until` is more than {plan.LONGEST_WAIT.days} days away: {source!r}")
+        return until
+
+    async def _settle_approval(self, row: Task) -> Outcome:
+        decision = row.decision
+        if decision is None:
+            deadline = row.pending_deadline
+            if deadline is None or deadline - datetime.now(UTC) > _NEARLY:
+                return _as_it_stands(row)
+            on_timeout = (row.wait or {}).get("onTimeout", "fail")
+            status = _STATUS_AT_TIMEOUT[on_timeout]
+            decision = {"decision": on_timeout, "comment": None, "by": None, "at": datetime.now(UTC).isoformat()}
+            reason, error_type = "Nobody decided in time.", "NotDecided"
+        else:
+            is_approved = decision["decision"] == "approve"
+            status = InvocationStatus.SUCCEEDED if is_approved else InvocationStatus.FAILED_PERMANENT
+            comment = f": {decision['comment']}" if decision.get("comment") else "."
+            reason, error_type = f"Rejected by {decision['by']}{comment}", "Rejected"
+        outcome = Outcome(
+            invocation_id=row.invocation_id, status=status, reason=None if status.is_success else readable(reason)
+        )
+        return await self._end(row, outcome, error_type=error_type, output=decision if status.is_success else None)
+
+    async def _items(self, task: ActionTask, row: Task) -> list[Any]:
+        source = row.for_each or ""
+        found = await self._scope.evaluate(source, await self._scope.variables(task, row, source))
+        if not isinstance(found, list):
+            raise ExpressionError(f"`forEach` must be a list, {source!r} is {type(found).__name__}")
+        if len(found) > MAX_ITEMS:
+            raise ExpressionError(f"`forEach` has {len(found)} items, at most {MAX_ITEMS} are carried out: {source!r}")
+        return found
+
+    async def _is_wanted(self, task: ActionTask, row: Task) -> bool:
+        if row.when is None:
+            return True
+        return await self._scope.is_wanted(row.when, await self._scope.variables(task, row, row.when))
+
+    async def _load(self, task: ActionTask) -> Task:
+        async with self._database.connection() as connection:
+            row = await attempts.load(connection, task.step.invocation_id)
+        if row is None:
+            message = f"There is no invocation {task.step.invocation_id} in the database."
+            raise ApplicationError(message, type="UnknownInvocation", non_retryable=True)
+        return row
+
+    async def _end(
+        self, row: Task, outcome: Outcome, *, error_type: str | None = None, output: Mapping[str, Any] | None = None
+    ) -> Outcome:
+        sealed = None
+        if output is not None:
+            sealed = self._keyring.seal_json(dict(output), places.invocation_output(row.invocation_id))
+        async with self._database.connection() as connection:
+            is_ended = await invocations.end_invocation(
+                connection, outcome, error_type=error_type, output_sealed=sealed
+            )
+            if is_ended:
+                return outcome
+            ended = await attempts.load(connection, row.invocation_id)
+        return _as_it_stands(ended or row)
+
+
+def _as_it_stands(row: Task) -> Outcome:
+    reason = row.skipped_reason or (row.error or {}).get("message")
+    until = None
+    if row.status is InvocationStatus.WAITING:
+        until = row.next_attempt_at or datetime.now(UTC) + plan.LONGEST_WAIT
+    return Outcome(
+        invocation_id=row.invocation_id,
+        status=row.status,
+        reason=reason,
+        wait_until=until,
+        is_partial=row.is_partial,
+    )
+
+
+def _done(row: Task) -> Outcome:
+    return Outcome(invocation_id=row.invocation_id, status=InvocationStatus.SUCCEEDED)
+
+
+def _skipped(row: Task) -> Outcome:
+    reason = f"when is false: {row.when}"
+    return Outcome(invocation_id=row.invocation_id, status=InvocationStatus.SKIPPED, reason=reason)
+
+
+def _failed(row: Task, error: LatchflowError) -> Outcome:
+    reason = readable(error.message)
+    return Outcome(invocation_id=row.invocation_id, status=InvocationStatus.FAILED_PERMANENT, reason=reason)
