@@ -27,7 +27,16 @@ from latchflow.model import ActionTask, InvocationStatus, Outcome, Phase
 from latchflow.names import EXECUTE_ACTION, NOT_HERE, PLUGIN_DISABLED, SUPERSEDED
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
 from latchflow.runtime.invoking.configs import ConfigError
-from latchflow.runtime.invoking.invoker import Call, Failure, Result, Resumption, Success, Waiting, invoke
+from latchflow.runtime.invoking.invoker import (
+    CLEAN_UP_SECONDS,
+    Call,
+    Failure,
+    Result,
+    Resumption,
+    Success,
+    Waiting,
+    invoke,
+)
 from latchflow.runtime.lifecycle.live import LiveRegistry
 from latchflow.runtime.lifecycle.migrating import is_saved_by_newer
 from latchflow.runtime.lifecycle.registry import LoadedAction
@@ -244,6 +253,7 @@ class ActionActivities:
             records=ServiceRecords(self._recorder, self._keyring, row, number=number),
             host_loop=asyncio.get_running_loop(),
             deadline=datetime.now(UTC) + timedelta(seconds=attempt.task.step.timeout_seconds),
+            clean_up=timedelta(seconds=CLEAN_UP_SECONDS),
             resends_unknown=row.on_unknown == "resend",
             calls_made=attempt.calls_made,
         )

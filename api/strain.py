@@ -29,13 +29,14 @@ def strain_problems(alive: Sequence[Process], dedicated: Collection[str]) -> Ite
 
 
 def _of_process(process: Process) -> Iterator[str]:
-    threads = process.stats.get("leftoverThreads", 0)
-    if threads:
-        lives = "thread lives" if threads == 1 else "threads live"
+    counts = {"thread": process.stats.get("leftoverThreads", 0), "task": process.stats.get("leftoverTasks", 0)}
+    if total := sum(counts.values()):
+        what = " and ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items() if count)
         whose = _listed(
             f"{left['plugin']} ({left['capability'] or 'its blocked loop'})" for left in process.stats["leftover"]
         )
-        yield f"In {process.role} {process.identity} {threads} {lives} on though nobody waits for them: {whose}."
+        lives = "lives" if total == 1 else "live"
+        yield f"In {process.role} {process.identity} {what} {lives} on though nobody waits for them: {whose}."
     for loop in process.stats.get("replaced", ()):
         if process.seen_at - datetime.fromisoformat(loop["lastAt"]) > _RECENT:
             continue

@@ -16,8 +16,9 @@ a running action within two of them."""
 STICKY_TIMEOUT = timedelta(seconds=2)
 """How long a workflow task waits for the worker that has the workflow cached, before any other may take it."""
 
-SHUTDOWN_GRACE = timedelta(seconds=8)
-"""How long attempts in progress may go on after SIGTERM; below the ten seconds container engines give."""
+SHUTDOWN_GRACE = timedelta(seconds=6)
+"""How long attempts in progress may go on after SIGTERM. With what they get to clean up and the record of their ending
+it stays below the ten seconds container engines give."""
 
 BOOKKEEPING_RETRY = TemporalRetryPolicy(
     initial_interval=timedelta(milliseconds=200), backoff_coefficient=2, maximum_interval=timedelta(seconds=2)
