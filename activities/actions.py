@@ -89,6 +89,13 @@ class ActionActivities:
         self._switched_off = switched_off
         self._scope = Scope(database, keyring, evaluator)
         self._recorder = Recorder(database)
+        self._running: set[asyncio.Task[Any] | None] = set()
+
+    def interrupt(self) -> None:
+        """Cancel the attempts in progress: the worker stops, and their time is up. Another worker makes them again."""
+        for task in self._running:
+            if task is not None:
+                task.cancel()
 
     async def close(self) -> None:
         """Let records in progress be written."""
@@ -108,6 +115,14 @@ class ActionActivities:
         Raises:
             ApplicationError: Every other ending; its first detail is the invocation's status once that is final.
         """
+        running = asyncio.current_task()
+        self._running.add(running)
+        try:
+            return await self._execute(task)
+        finally:
+            self._running.discard(running)
+
+    async def _execute(self, task: ActionTask) -> Outcome:
         row = await self._load(task)
         if row.ended_at is not None:
             return endings.settled(row, self._keyring)

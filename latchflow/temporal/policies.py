@@ -20,6 +20,9 @@ SHUTDOWN_GRACE = timedelta(seconds=6)
 """How long attempts in progress may go on after SIGTERM. With what they get to clean up and the record of their ending
 it stays below the ten seconds container engines give."""
 
+DRAIN_GRACE = timedelta(seconds=125)
+"""How long they may go on in a worker that ends because of what plugins left over: longer than any attempt lasts."""
+
 BOOKKEEPING_RETRY = TemporalRetryPolicy(
     initial_interval=timedelta(milliseconds=200), backoff_coefficient=2, maximum_interval=timedelta(seconds=2)
 )

@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from activities.actions import ActionActivities
 from latchflow.names import plugin_task_queue
 from latchflow.runtime.isolation.loops import PluginLoop
 from latchflow.runtime.isolation.strain import Strain
@@ -163,6 +165,35 @@ async def test_a_thread_in_c_outlives_its_cancelled_attempt_and_is_counted(
         await asyncio.to_thread(left.living.join, 10)
         assert strain.leftover() == []
     registry.close()
+
+
+async def test_a_worker_that_is_told_to_stop_cuts_its_attempts_short_and_another_makes_them_again(
+    engine: Engine, registry: Registry
+) -> None:
+    TIDIED.clear()
+    made: list[ActionActivities] = []
+
+    class Kept(ActionActivities):
+        def __init__(self, **parts: Any) -> None:
+            super().__init__(**parts)
+            made.append(self)
+
+    async with engine.worker(kind=Kept, registry=registry, graceful_shutdown_timeout=timedelta(seconds=125)):
+        event_id = await engine.fire([Step(action="tidy", name="one", retry_policy=QUICK)])
+        async with asyncio.timeout(10):
+            while TIDIED != ["1 begins"]:
+                await asyncio.sleep(0.01)
+        asyncio.get_running_loop().call_later(0.5, made[0].interrupt)
+        stopped = time.monotonic()
+    assert 1.5 < time.monotonic() - stopped < 10
+    assert TIDIED == ["1 begins", "1 ends"]
+
+    async with engine.worker(registry=registry):
+        assert await engine.finish(event_id) == "SUCCEEDED"
+    registry.close()
+    assert await engine.deployment.phases(event_id, "one") == ["STARTED", "RETRYING", "STARTED", "SUCCEEDED"]
+    (first, _) = await engine.deployment.rows("SELECT error, is_lost FROM attempts ORDER BY number")
+    assert (first["error"]["type"], first["is_lost"]) == ("WorkerShutdown", True)
 
 
 async def test_a_dedicated_plugins_step_waits_for_its_own_worker_and_then_goes_on(
