@@ -32,7 +32,7 @@ from latchflow.runtime.providers.host_services import check_settings, open_servi
 from latchflow.services.resources import Resources
 from latchflow.services.users import Users
 from latchflow.settings import Settings
-from latchflow.store import plugin_catalog
+from latchflow.store import plugin_catalog, queues
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
@@ -63,7 +63,7 @@ async def main(plugin: str | None = None) -> int:
     settings = Settings.load()
     set_up_logs(settings)
     if plugin is not None:
-        _check_dedicated(plugin, settings)
+        await _check_dedicated(plugin, settings)
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
     check_settings(settings)
     home = settings.home or HOME
@@ -171,13 +171,23 @@ async def _until_over(stop: asyncio.Event, slots: int) -> int:
     return 0
 
 
-def _check_dedicated(plugin: str, settings: Settings) -> None:
-    if plugin not in settings.dedicated:
-        named = ", ".join(sorted(settings.dedicated)) or "no plugin"
-        raise ConfigurationError(
-            f"--plugin {plugin}: LATCHFLOW_DEDICATED_PLUGINS names {named}. Add the plugin there, for the API and for "
-            "every worker, or its steps do not come to this one."
-        )
+async def _check_dedicated(plugin: str, settings: Settings) -> None:
+    if plugin in settings.dedicated:
+        return
+    with suppress(LatchflowError):
+        async with Database.open(settings) as database, database.connection() as connection:
+            if number := (await queues.awaited(connection)).get(plugin):
+                log.warning(
+                    "LATCHFLOW_DEDICATED_PLUGINS does not name this plugin: the worker does what came before, no more",
+                    plugin=plugin,
+                    steps=number,
+                )
+                return
+    named = ", ".join(sorted(settings.dedicated)) or "no plugin"
+    raise ConfigurationError(
+        f"--plugin {plugin}: LATCHFLOW_DEDICATED_PLUGINS names {named}. Add the plugin there, for the API and for "
+        "every worker, or its steps do not come to this one."
+    )
 
 
 async def _check_loaded(plugin: str | None, live: LiveRegistry, database: Database) -> None:
@@ -187,8 +197,11 @@ async def _check_loaded(plugin: str | None, live: LiveRegistry, database: Databa
         known = await plugin_catalog.get(connection, plugin)
     if known is not None and known.status == "DISABLED":
         return  # this worker ends the steps that come to it, with that reason
+    if known is not None and known.status == "DISCOVERED":
+        log.warning("this worker's plugin is not enabled: it is loaded as soon as it is", plugin=plugin)
+        return
     raise ConfigurationError(
-        f"--plugin {plugin}: this plugin is not here, not enabled, or has failed. Look at PLUGINS_PATH, and at "
+        f"--plugin {plugin}: this plugin is not here, or has failed. Look at PLUGINS_PATH, and at "
         "GET /admin/plugins for its status."
     )
 

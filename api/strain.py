@@ -1,6 +1,6 @@
 """What is amiss with the processes: nobody works on a queue, or plugins have cost one of them threads or loops."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from latchflow.store.processes import Process
@@ -9,12 +9,13 @@ _RECENT = timedelta(hours=1)
 """A loop replaced longer ago is still counted, and no problem any more."""
 
 
-def strain_problems(alive: Sequence[Process], dedicated: Collection[str]) -> Iterator[str]:
-    """The problems, in words.
+def queue_problems(alive: Sequence[Process], dedicated: Collection[str], awaited: Mapping[str, int]) -> Iterator[str]:
+    """The queues that no worker is there for, in words.
 
     Args:
         alive: The processes that reported lately.
         dedicated: The plugins that need workers of their own.
+        awaited: By plugin, the steps that open events have on its own queue.
     """
     workers = {process.stats.get("dedicatedPlugin") for process in alive if process.role == "worker"}
     if None not in workers:
@@ -24,6 +25,16 @@ def strain_problems(alive: Sequence[Process], dedicated: Collection[str]) -> Ite
             f"No worker of the dedicated plugin {plugin} reports: its steps wait. "
             f"Start one with `latchflow worker --plugin {plugin}`."
         )
+    for plugin in sorted(awaited.keys() - workers - set(dedicated)):
+        wait = "1 step waits" if awaited[plugin] == 1 else f"{awaited[plugin]} steps wait"
+        yield (
+            f"{wait} on the queue of {plugin}, which LATCHFLOW_DEDICATED_PLUGINS does not name any more, and no worker "
+            f"serves it. Run `latchflow worker --plugin {plugin}` until they have ended."
+        )
+
+
+def strain_problems(alive: Sequence[Process]) -> Iterator[str]:
+    """What plugins have cost the processes, in words."""
     for process in alive:
         yield from _of_process(process)
 

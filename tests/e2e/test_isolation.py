@@ -150,3 +150,21 @@ def test_a_dedicated_plugin_runs_in_its_own_worker_and_waits_while_that_is_away(
     os.kill(dedicated, signal.SIGKILL)
     event_id = stack.fire(trigger_id, {"number": 2})
     assert stack.until_ended(event_id, 60)["status"] == "SUCCEEDED"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_dedicated_plugin_that_is_enabled_later_runs_in_the_worker_that_waited_for_it(
+    lone: Callable[..., Stack],
+) -> None:
+    stack = lone(LATCHFLOW_DEDICATED_PLUGINS="acme-sleeper", PLUGIN_AUTO_ENABLE="false")
+    dedicated = stack.ready["pids"]["dedicatedWorkers"]["acme-sleeper"]
+    (plugin,) = [plugin for plugin in stack.get("/admin/plugins")["items"] if plugin["name"] == "acme-sleeper"]
+    assert plugin["status"] == "DISCOVERED"
+    answer = stack.api.patch(f"/admin/plugins/{plugin['id']}", json={"status": "ENABLED"})
+    assert answer.status_code == 200, answer.text
+
+    event_id = stack.fire(stack.sleeping_pipeline("later", seconds=0.1), {"number": 1})
+
+    attempts = invocation_of(stack.until_ended(event_id, 60))["attempts"]
+    assert [attempt["worker"].partition("@")[0] for attempt in attempts] == [str(dedicated)]
