@@ -44,9 +44,9 @@ FAILURE_TYPES: tuple[type[BaseException], ...] = (
 of a bad deployment into a final failure of every workflow in flight."""
 
 START_TO_CLOSE = timedelta(seconds=120)
-"""Temporal's net below the invoker, which ends the plugin itself after ``timeout_seconds`` (115 at most). For every
-step the same: what is left of it is the time in which an ending can be written while Postgres comes back, and a
-worker that dies is noticed by its heartbeats long before."""
+"""Temporal's net below the invoker, which ends the plugin itself after ``timeout_seconds`` (115 at most), and after two
+seconds to clean up. For every step the same: what is left of it is the time in which an ending can be written while
+Postgres comes back, and a worker that dies is noticed by its heartbeats long before."""
 
 ELSEWHERE_DELAY = timedelta(seconds=2)
 """When a task is offered again that a worker had to turn down; without it, Temporal's back-off would grow."""

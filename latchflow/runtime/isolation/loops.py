@@ -70,7 +70,7 @@ class PluginLoop:
         Args:
             function: What to run.
             *arguments: Its arguments.
-            capability: Named beside what is left over.
+            capability: Named beside what is left over; by default the function.
             grace_seconds: What a cancelled function has to clean up.
             wait: What the function waits with when it runs in a thread.
 
@@ -78,6 +78,7 @@ class PluginLoop:
             PluginBlockedError: The loop did not turn for too long.
             PluginClosedError: `close` was called.
         """
+        capability = capability or getattr(function, "__qualname__", type(function).__name__)
         if inspect.iscoroutinefunction(function):
             return await self._on_loop(partial(function, *arguments), capability, grace_seconds)
         answer = await self._in_thread(partial(function, *arguments), capability, grace_seconds, wait)

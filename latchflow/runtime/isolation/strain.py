@@ -31,7 +31,7 @@ class Leftover:
 
     Attributes:
         living: The thread or task.
-        capability: The action it carried out; None for a loop that was replaced.
+        capability: The action it carried out, or the name of the function; None for a loop that was replaced.
         since: Of ``time.monotonic``.
         left_at: The same for people.
     """

@@ -18,6 +18,7 @@ from latchflow.runtime.isolation.loops import PluginLoop
 from latchflow.runtime.isolation.strain import Strain
 from latchflow.runtime.lifecycle.registry import LoadedAction, Registry
 from latchflow.sdk import ActionCall, Plugin, ServiceError
+from latchflow.temporal import policies
 from tests.support.registries import NAME, registry_of
 from tests.support.services import grant_of
 from tests.unit.runtime.invoking import call_of, failed
@@ -233,3 +234,29 @@ async def test_services_work_while_an_attempt_cleans_up_and_not_after_its_end(in
     assert 1 < left < 2
     with pytest.raises(ServiceError, match="The attempt is over"):
         grant.require_open()
+
+
+async def test_what_is_left_over_of_no_action_bears_the_name_of_its_function(
+    strain: Strain, release: threading.Event
+) -> None:
+    loop = PluginLoop("acme", strain=strain)
+
+    def send() -> None:
+        release.wait(30)
+
+    call = asyncio.create_task(loop.call(send))
+    await asyncio.sleep(0.1)
+    call.cancel()
+    await asyncio.wait([call])
+    loop.close()
+
+    (left,) = strain.leftover()
+    assert left.capability is not None
+    assert left.capability.endswith("send")
+
+
+def test_an_attempt_with_its_clean_up_ends_well_within_the_time_that_temporal_gives_it() -> None:
+    longest = 115 + invoker.CLEAN_UP_SECONDS
+
+    assert longest + 2 < policies.START_TO_CLOSE.total_seconds() < policies.DRAIN_GRACE.total_seconds()
+    assert policies.SHUTDOWN_GRACE.total_seconds() + invoker.CLEAN_UP_SECONDS < 10
