@@ -81,7 +81,7 @@ class InvitationMail:
             is_open = error.kind == "outcome_unknown" or isinstance(error, UnsettledError)
             await self._note(invitation.id, "unknown" if is_open else "failed", problem[:_LONGEST_PROBLEM])
             if isinstance(error, UnsettledError):
-                raise UnsettledError(problem) from None
+                raise UnsettledError(problem, retry_after=error.retry_after) from None
             raise ServiceError(error.kind, problem, retry_after=error.retry_after) from None
         except BaseException:
             # Cancelled, or a fault of core's own, in the middle: nobody knows.

@@ -269,6 +269,14 @@ async def test_a_provider_that_can_be_asked_settles_what_a_kill_left_open(
     await killed(deployment, attempts, mailbox, point)
     mail = mail_to(mailbox.port, Finding)
     mail.found = found
+    if found is None:
+        # The killed one might only be frozen, and send it yet.
+        with pytest.raises(ServiceError) as caught:
+            await invite(attempts, backends(deployment, mail))
+        assert caught.value.is_retryable
+        assert caught.value.retry_after is not None
+        assert mailbox.messages == []
+        await deployment.rows("UPDATE effects SET live_until = now() - interval '1 minute'")
 
     user = await invite(attempts, backends(deployment, mail))
 
