@@ -25,14 +25,14 @@ from latchflow.errors import LatchflowError, UnavailableError
 from latchflow.masking import readable
 from latchflow.model import ActionTask, InvocationStatus, Outcome, Phase
 from latchflow.names import EXECUTE_ACTION, NOT_HERE, PLUGIN_DISABLED, SUPERSEDED
-from latchflow.runtime.guard import Backends, Grant, GuardedServices
+from latchflow.runtime.guard import Backends, Grant, GuardedServices, guarded_callback_url
 from latchflow.runtime.invoking.configs import ConfigError
 from latchflow.runtime.invoking.invoker import Call, Failure, Result, Resumption, Success, Waiting, invoke
 from latchflow.runtime.lifecycle.live import LiveRegistry
 from latchflow.runtime.lifecycle.migrating import is_saved_by_newer
 from latchflow.runtime.lifecycle.registry import LoadedAction
 from latchflow.sdk import Invocation
-from latchflow.store import attempts, invocations, places, plugin_catalog, silence
+from latchflow.store import attempts, callbacks, invocations, places, plugin_catalog, silence
 from latchflow.store.attempts import AttemptKey, Claimed, Ending, Runner, Task
 from latchflow.store.database import Database
 from latchflow.temporal import policies
@@ -215,7 +215,7 @@ class ActionActivities:
             used_up = replace(attempt.claimed, counted_before=attempt.task.step.retry_policy.max_attempts)
             attempt = replace(attempt, claimed=used_up)
         deadline = attempt.claimed.pending_deadline
-        if fault is None and deadline is not None and deadline <= datetime.now(UTC):
+        if fault is None and deadline is not None and deadline <= _awaited_until(attempt.claimed):
             return await self._settle(attempt, endings.ending_of_deadline(deadline), endings.give_up)
         try:
             result = fault or await self._invoke(attempt, variables)
@@ -269,6 +269,9 @@ class ActionActivities:
             timeout_seconds=attempt.task.step.timeout_seconds,
             deadline=grant.deadline,
             heartbeat=attempt.beat.report,
+            callback_url=guarded_callback_url(
+                self._backends.callbacks, grant, invocation_id=row.invocation_id, attempt=number
+            ),
             resumption=resumption,
         )
         try:
@@ -283,7 +286,11 @@ class ActionActivities:
         place = places.invocation_pending(attempt.row.invocation_id)
         pending = self._keyring.open_json(attempt.claimed.pending_sealed, place)
         attempt.calls_made.update(pending["calls"])
-        return Resumption(state=pending["state"])
+        received = attempt.claimed.received
+        return Resumption(
+            state=pending["state"],
+            callback=received and callbacks.open_callback(self._keyring, attempt.row.invocation_id, received),
+        )
 
     async def _report(self, attempt: _Attempt, result: Result) -> Outcome:
         try:
@@ -319,7 +326,14 @@ class ActionActivities:
         """Record the ending, then tell Temporal of it, or of the one that was recorded first."""
         if not await self._end(attempt, ending):
             return endings.settled(await self._load(attempt.task), self._keyring)
+        if ending.phase is Phase.WAITING and await self._is_called_back(attempt.row):
+            ending = replace(ending, next_attempt_at=datetime.now(UTC))
         return tell(ending)
+
+    async def _is_called_back(self, row: Task) -> bool:
+        """Whether what the action waits for has come already, before it said that it waits."""
+        async with self._database.connection() as connection:
+            return await callbacks.is_called_back(connection, row.invocation_id)
 
     async def _end(self, attempt: _Attempt, ending: Ending) -> bool:
         log.info(
@@ -362,6 +376,11 @@ class ActionActivities:
         with suppress(TimeoutError):
             async with asyncio.timeout(policies.RECORDING_GRACE.total_seconds()):
                 await self._end(attempt, ending)
+
+
+def _awaited_until(claimed: Claimed) -> datetime:
+    """When the waiting was over: now, or when what was waited for came."""
+    return claimed.received.received_at if claimed.received else datetime.now(UTC)
 
 
 def _fault(error: LatchflowError) -> Failure:
