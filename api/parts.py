@@ -99,7 +99,9 @@ async def chores(context: Context) -> AsyncIterator[None]:
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
     closer = Closer(context.database, context.temporal)
     task = asyncio.create_task(
-        leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage, context.waker))
+        leader.run(
+            lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage, context.waker)
+        )
     )
     try:
         yield

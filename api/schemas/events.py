@@ -29,6 +29,19 @@ class Attempt(Answer):
     error: AttemptError | None
 
 
+class Decision(Answer):
+    """What was decided about an approval.
+
+    Attributes:
+        by: Who; null when it was its timeout.
+    """
+
+    decision: str
+    comment: str | None
+    by: str | None
+    at: Time
+
+
 class Invocation(Answer):
     """One step's execution in one run."""
 
@@ -36,10 +49,12 @@ class Invocation(Answer):
     step_name: str
     index: int | None
     kind: str
-    action_id: UUID
+    action_id: UUID | None
     capability: CapabilityNameAnswer
     status: str
     waiting_for: str | None = None
+    approvers: list[str] | None = None
+    decision: Decision | None = None
     skipped_reason: str | None
     output: Any
     next_attempt_at: Time | None

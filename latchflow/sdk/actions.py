@@ -78,12 +78,12 @@ class ActionCall(Generic[ConfigT]):
         deadline: When the attempt ends (UTC), whatever the action does.
         wait: For actions that are a plain ``def``: ``call.wait(call.services.email.send(…))`` runs the call on the
             plugin's loop and waits for it. Never call it from a coroutine.
-        callback_url: ``url = await call.callback_url()`` (in a plain ``def``: ``call.wait(call.callback_url())``) makes an
-            address for whoever does the work outside. The first POST to it, of JSON or text, lets ``resume`` come at
-            once, whatever ``check_after`` says, also when it comes before the action has returned. Each call makes
+        callback_url: ``url = await call.callback_url()`` (in a plain ``def``: ``call.wait(call.callback_url())``) makes
+            an address for whoever does the work outside. The first POST to it, of JSON or text, lets ``resume`` come
+            at once, whatever ``check_after`` says, also when it comes before the action has returned. Each call makes
             another; 20 that nobody has used are the most. It is good until it is used or the invocation has ended.
-        callback: In ``resume``, what was sent to such an address; None when ``check_after`` was up. Equal for all attempts
-            of that ``resume``; of several that were called, each comes with a ``resume`` of its own.
+        callback: In ``resume``, what was sent to such an address; None when ``check_after`` was up. Equal for all
+            attempts of that ``resume``; of several that were called, each comes with a ``resume`` of its own.
     """
 
     config: ConfigT

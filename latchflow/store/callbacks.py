@@ -1,8 +1,9 @@
 """Callbacks: addresses that whoever was asked for something outside calls when it is there.
 
 Only the SHA-256 of a token is stored. A row goes three ways: nobody has used it; it was used and no attempt was made
-with it (``seen_at`` is NULL); an attempt has seen it. While ``body_sealed`` of a seen one is there, it is in hand: every
-attempt until the invocation waits again, or ends, gets the same. Whoever touches a row locks its invocation first.
+with it (``seen_at`` is NULL); an attempt has seen it. While ``body_sealed`` of a seen one is there, it is in hand:
+every attempt until the invocation waits again, or ends, gets the same. Whoever touches a row locks its invocation
+first.
 """
 
 import hashlib
@@ -116,22 +117,21 @@ async def use(connection: Connection, callback: Presented, body_sealed: bytes) -
     Returns:
         Why it was not taken; None when it was.
     """
-    open_one = await (
-        await connection.execute(
-            "SELECT ended_at FROM invocations WHERE id = %s FOR UPDATE",
-            (callback.invocation_id,),
-        )
-    ).fetchone()
+    await connection.execute("SELECT FROM invocations WHERE id = %s FOR UPDATE", (callback.invocation_id,))
     taken = await connection.execute(
         """
         UPDATE callbacks SET used_at = clock_timestamp(), body_sealed = %s
-        WHERE token_hash = %s AND used_at IS NULL AND %s
+        FROM invocations i
+        WHERE token_hash = %s AND used_at IS NULL AND i.id = invocation_id AND i.ended_at IS NULL
         """,
-        (body_sealed, callback.token_hash, open_one is not None and open_one["ended_at"] is None),
+        (body_sealed, callback.token_hash),
     )
     if taken.rowcount == 1:
         return None
-    return "ended" if open_one is None or open_one["ended_at"] is not None else "used"
+    row = await (
+        await connection.execute("SELECT used_at FROM callbacks WHERE token_hash = %s", (callback.token_hash,))
+    ).fetchone()
+    return "used" if row is not None and row["used_at"] is not None else "ended"
 
 
 async def take(connection: Connection, invocation_id: UUID) -> Received | None:

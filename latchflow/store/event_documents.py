@@ -24,7 +24,9 @@ _EVENT_FIELDS = """
 _INVOCATION_FIELDS = """
     i.id, i.event_id, i.run_id, i.step_name, i.item_index AS index, i.kind, i.action_id, i.plugin, i.capability_key,
     i.status, i.skipped_reason, i.next_attempt_at,
-    CASE WHEN i.status = 'WAITING' THEN 'time' END AS waiting_for, octet_length(i.output_sealed) AS output_size,
+    CASE WHEN i.status = 'WAITING' THEN coalesce(i.waiting_for, 'time') END AS waiting_for,
+    CASE WHEN i.kind = 'approval' THEN i.wait -> 'approvers' END AS approvers, i.decision,
+    octet_length(i.output_sealed) AS output_size,
     CASE WHEN octet_length(i.output_sealed) <= %(largest)s THEN i.output_sealed END AS output_sealed
 """
 

@@ -5,7 +5,7 @@ from latchflow.store.database import Database
 
 
 async def run(database: Database) -> None:
-    """Keep partitions of the audit ahead of its newest entry, and forget what is long gone: processes, and callbacks of a month ago."""
+    """Keep partitions of the audit ahead of its newest entry, and forget processes and callbacks that are long gone."""
     async with database.connection() as connection:
         await connection.execute("SELECT ensure_audit_partitions()")
         await connection.execute("DELETE FROM processes WHERE seen_at < now() - interval '1 day'")

@@ -19,6 +19,8 @@ _RPC_TIMEOUT = timedelta(seconds=3)
 _BATCH = 200
 _AT_ONCE = 20
 _MOST_SOON = 500
+_BEGINNING = (0.1, 0.3)
+"""How long a workflow may take to begin to wait after the row says that it does; then it is up to the chore."""
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 600.0
 _MOST_PAUSES = 10_000
@@ -46,7 +48,7 @@ class Waker:
     def wake_soon(self, invocation_id: UUID) -> None:
         """Wake it without waiting for Temporal, which may be away; the row is committed already."""
         if len(self._signals) < _MOST_SOON:
-            task = asyncio.create_task(self._wake(invocation_id))
+            task = asyncio.create_task(self._wake_patiently(invocation_id))
             self._signals.add(task)
             task.add_done_callback(self._signals.discard)
 
@@ -90,6 +92,14 @@ class Waker:
         """Let signals in progress be sent; what is not is sent by the leader."""
         if self._signals:
             await asyncio.wait(self._signals, timeout=3)
+
+    async def _wake_patiently(self, invocation_id: UUID) -> _Answer:
+        answer = await self._wake(invocation_id)
+        for seconds in _BEGINNING:
+            if answer == "absent":
+                await asyncio.sleep(seconds)
+                answer = await self._wake(invocation_id)
+        return answer
 
     async def _wake(self, invocation_id: UUID) -> _Answer:
         handle = self._client.get_workflow_handle(wait_workflow_id(invocation_id))

@@ -10,7 +10,7 @@ from latchflow.runtime.guard.grant import Asked, Grant
 def guarded_callback_url(
     backend: CallbackBackend, grant: Grant, *, invocation_id: UUID, attempt: int
 ) -> Callable[[], Awaitable[str]]:
-    """`latchflow.sdk.ActionCall.callback_url` of one attempt. It needs no scope; its use is audited, not the address."""
+    """`latchflow.sdk.ActionCall.callback_url` of one attempt. It needs no scope; that it was used is audited."""
 
     async def callback_url() -> str:
         asked = Asked(service="callbacks.mint", scopes=(), actor_id=None, detail={})
