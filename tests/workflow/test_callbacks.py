@@ -285,7 +285,8 @@ async def test_no_token_stands_in_the_database_or_in_the_history(engine: Engine,
         history = (await engine.handle(event_id).fetch_history()).to_json()
     token = outside.urls[0].rpartition("/")[2]
     tables = await engine.deployment.rows(
-        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND has_table_privilege(tablename::text, 'SELECT')"
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' "
+        "AND has_table_privilege(schemaname || '.' || tablename, 'SELECT')"
     )
     found = [
         table["tablename"]
