@@ -1,6 +1,6 @@
 """The details objects of an action: what it is called with and what it may answer."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
@@ -96,7 +96,7 @@ class ActionCall(Generic[ConfigT]):
     heartbeat: Callable[[Any], None]
     deadline: datetime
     wait: Waiter
-    callback_url: Callable[[], Awaitable[str]]
+    callback_url: Callable[[], Coroutine[Any, Any, str]]
     callback: Callback | None = None
     is_payload_from_input: bool = False
 

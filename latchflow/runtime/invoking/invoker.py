@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -66,7 +66,7 @@ class Call:
     timeout_seconds: float
     deadline: datetime
     heartbeat: Callable[[Any], None]
-    callback_url: Callable[[], Awaitable[str]] = no_callback_url
+    callback_url: Callable[[], Coroutine[Any, Any, str]] = no_callback_url
     resumption: Resumption | None = None
 
 

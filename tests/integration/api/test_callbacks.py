@@ -6,15 +6,13 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
 
 from latchflow.crypto import Keyring
-from latchflow.errors import UnavailableError
 from latchflow.settings import Settings
 from latchflow.store import places
-from latchflow.store.database import Database
 from tests.integration.api.waiting import add_token, add_waiting, document
 from tests.support.api import JSON, Query, TokenClient, Wiring
+from tests.support.postgres import Server, TestDatabase
 
 _AUDIT = "SELECT kind, actor, detail, invocation_id FROM audit_entries WHERE detail ? 'callback' ORDER BY seq"
 
@@ -177,21 +175,28 @@ async def test_a_body_that_cannot_be_taken_does_not_use_the_address_up(
     ).status_code == 202
 
 
-async def test_without_postgres_the_sender_is_told_to_come_again(
-    app: FastAPI, sender: httpx2.AsyncClient, wiring: Wiring, query: Query, keyring: Keyring, settings: Settings
+async def test_without_postgres_the_sender_is_told_to_come_again_and_then_taken(
+    sender: httpx2.AsyncClient,
+    wiring: Wiring,
+    query: Query,
+    keyring: Keyring,
+    postgres: Server,
+    database: TestDatabase,
 ) -> None:
     token = add_token(query, await add_waiting(wiring, query, keyring))
+    postgres.execute(f'ALTER DATABASE "{database.name}" ALLOW_CONNECTIONS false')
+    postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database.name}'")  # noqa: S608
+    try:
+        away = await sender.post(f"/callbacks/{token}", json={})
+    finally:
+        postgres.execute(f'ALTER DATABASE "{database.name}" ALLOW_CONNECTIONS true')
+    async with asyncio.timeout(30):
+        while (back := await sender.post(f"/callbacks/{token}", json={})).status_code == 503:
+            await asyncio.sleep(0.1)
 
-    class Away(Database):
-        def connection(self) -> Any:
-            raise UnavailableError("The database is away. Try again shortly.")
-
-    kept = app.state.context
-    object.__setattr__(kept, "database", Away(settings.require_database_url()))
-    answer = await sender.post(f"/callbacks/{token}", json={})
-
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
+    assert away.status_code == 503
+    assert int(away.headers["retry-after"]) > 0
+    assert back.status_code == 202
 
 
 async def test_the_document_of_the_event_says_what_is_waited_for(

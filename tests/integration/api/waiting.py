@@ -18,7 +18,7 @@ async def add_waiting(wiring: Wiring, query: Query, keyring: Keyring, *, waiting
     event_id = add_event(query, keyring, trigger["id"])
     invocation_id = add_invocation(query, keyring, event_id, action["id"])
     query(
-        "UPDATE invocations SET status = 'WAITING', ended_at = NULL, output_sealed = NULL, waiting_for = %s WHERE id = %s",
+        "UPDATE invocations SET status = 'WAITING', output_sealed = NULL, waiting_for = %s WHERE id = %s",
         waiting_for,
         invocation_id,
     )
