@@ -121,7 +121,7 @@ async def test_a_callback_after_twenty_nine_days_is_taken_at_once(engine: Skippi
     assert outside.seen() == ["at last"]
 
 
-async def test_a_job_of_thirty_minutes_in_rounds_of_three(engine: Skipping, outside: Outside) -> None:
+async def test_work_of_thirty_minutes_in_rounds_of_three(engine: Skipping, outside: Outside) -> None:
     three = timedelta(minutes=3)
 
     async def resume(_: ActionCall[Any]) -> Any:
