@@ -43,14 +43,17 @@ class Decision(Answer):
 
 
 class Invocation(Answer):
-    """One step's execution in one run."""
+    """One step's execution in one run, or that of one item of its list: then it has an `index`.
+
+    A delay and an approval have neither an action nor a capability.
+    """
 
     id: UUID
     step_name: str
     index: int | None
     kind: str
     action_id: UUID | None
-    capability: CapabilityNameAnswer
+    capability: CapabilityNameAnswer | None
     status: str
     waiting_for: str | None = None
     approvers: list[str] | None = None

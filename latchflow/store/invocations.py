@@ -142,7 +142,7 @@ async def mark_unrouted(connection: Connection, invocation_id: UUID) -> None:
     await connection.execute(
         f"""
         WITH marked AS (
-            UPDATE invocations SET status = 'UNROUTED'
+            UPDATE invocations SET status = 'UNROUTED', waiting_for = NULL
             WHERE id = %s AND ended_at IS NULL AND status <> 'UNROUTED'
             RETURNING *
         )
