@@ -17,6 +17,7 @@ from temporalio.exceptions import ApplicationError
 from activities import endings
 from activities.heartbeat import Beat, beating
 from activities.recording import Recorder
+from activities.resumption import is_given_up, resumption_of
 from activities.scope import Evaluator, Scope
 from activities.service_records import ServiceRecords
 from latchflow import plan
@@ -32,7 +33,6 @@ from latchflow.runtime.invoking.invoker import (
     Call,
     Failure,
     Result,
-    Resumption,
     Success,
     Waiting,
     invoke,
@@ -41,7 +41,7 @@ from latchflow.runtime.lifecycle.live import LiveRegistry
 from latchflow.runtime.lifecycle.migrating import is_saved_by_newer
 from latchflow.runtime.lifecycle.registry import LoadedAction
 from latchflow.sdk import Invocation
-from latchflow.store import attempts, callbacks, invocations, places, plugin_catalog, silence
+from latchflow.store import attempts, callbacks, invocations, plugin_catalog, silence
 from latchflow.store.attempts import AttemptKey, Claimed, Ending, Runner, Task
 from latchflow.store.database import Database
 from latchflow.temporal import policies
@@ -238,9 +238,9 @@ class ActionActivities:
             # The series is over, however few of its attempts count.
             used_up = replace(attempt.claimed, counted_before=attempt.task.step.retry_policy.max_attempts)
             attempt = replace(attempt, claimed=used_up)
-        deadline = attempt.claimed.pending_deadline
-        if fault is None and deadline is not None and deadline <= _awaited_until(attempt.claimed):
-            return await self._settle(attempt, endings.ending_of_deadline(deadline), endings.give_up)
+        if fault is None and is_given_up(attempt.claimed):
+            ending = endings.ending_of_deadline(attempt.claimed.pending_deadline)
+            return await self._settle(attempt, ending, endings.give_up)
         try:
             result = fault or await self._invoke(attempt, variables)
         except asyncio.CancelledError:
@@ -258,7 +258,7 @@ class ActionActivities:
 
     async def _invoke(self, attempt: _Attempt, variables: Mapping[str, Any]) -> Result:
         row, number = attempt.row, attempt.claimed.number
-        resumption = self._resumption(attempt)
+        resumption = resumption_of(attempt.claimed, row, self._keyring, attempt.calls_made)
         try:
             config = await self._scope.config(row, attempt.action, variables)
         except ConfigError as error:
@@ -303,19 +303,6 @@ class ActionActivities:
             return await invoke(attempt.action, call)
         finally:
             grant.end()
-
-    def _resumption(self, attempt: _Attempt) -> Resumption | None:
-        """What an earlier attempt's `Pending` left; its calls with an effect are counted on."""
-        if attempt.claimed.pending_sealed is None:
-            return None
-        place = places.invocation_pending(attempt.row.invocation_id)
-        pending = self._keyring.open_json(attempt.claimed.pending_sealed, place)
-        attempt.calls_made.update(pending["calls"])
-        received = attempt.claimed.received
-        return Resumption(
-            state=pending["state"],
-            callback=received and callbacks.open_callback(self._keyring, attempt.row.invocation_id, received),
-        )
 
     async def _report(self, attempt: _Attempt, result: Result) -> Outcome:
         try:
@@ -401,11 +388,6 @@ class ActionActivities:
         with suppress(TimeoutError):
             async with asyncio.timeout(policies.RECORDING_GRACE.total_seconds()):
                 await self._end(attempt, ending)
-
-
-def _awaited_until(claimed: Claimed) -> datetime:
-    """When the waiting was over: now, or when what was waited for came."""
-    return claimed.received.received_at if claimed.received else datetime.now(UTC)
 
 
 def _fault(error: LatchflowError) -> Failure:

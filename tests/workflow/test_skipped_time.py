@@ -12,7 +12,7 @@ import pytest
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
-from activities import actions, endings, steps
+from activities import actions, endings, resumption, steps
 from latchflow.crypto import Keyring
 from latchflow.names import wait_workflow_id
 from latchflow.sdk import ActionCall, Pending
@@ -77,7 +77,7 @@ async def engine(
 ) -> AsyncIterator[Skipping]:
     monkeypatch.setattr(policies, "HEARTBEAT_INTERVAL", BEAT)
     monkeypatch.setattr(Clock, "skipped", timedelta())
-    for module in (actions, endings, steps):
+    for module in (actions, endings, resumption, steps):
         monkeypatch.setattr(module, "datetime", Clock)
     engine = Skipping(deployment, environment)
     with environment.with_time_skipping_disabled():
