@@ -6,9 +6,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvloop
@@ -126,7 +127,7 @@ def _worker(
     """The worker of everything, or that of one plugin's actions."""
     is_dedicated = plugin is not None
     events = EventActivities(database)
-    bookkeeping = [
+    bookkeeping: list[Callable[..., Any]] = [
         events.close_event,
         events.close_run,
         steps.begin_wait,

@@ -22,6 +22,7 @@ from latchflow.model import (
     StepInForce,
 )
 from latchflow.names import plugin_task_queue
+from latchflow.waits import LONGEST_WAIT
 
 PREVIOUS_FAILED = "previous_failed"
 STEP_DISABLED = "step_disabled"
@@ -33,7 +34,7 @@ MOST_STEPS_UNDIVIDED = 100
 """An event that owes more than either has a child workflow for each run."""
 
 ITEMS_INLINE = 10
-"""Items of a ``forEach`` that the workflow of its run carries out itself. 500 steps of so many stay within a history."""
+"""Items of a ``forEach`` that its run's own workflow carries out. 500 steps of so many stay within a history."""
 
 ITEMS_AT_ONCE = 100
 """Of more, how many one run of their own workflow carries out before it goes on as new."""
@@ -43,8 +44,6 @@ MAX_LOST_ATTEMPTS = 6
 
 SHORTEST_WAIT = timedelta(milliseconds=100)
 """Between a `Pending` and its ``resume``; Temporal takes a wait of nothing for none asked for."""
-
-LONGEST_WAIT = timedelta(days=365)
 
 Outcomes = Mapping[UUID, Outcome]
 """What ended so far, by invocation id."""
