@@ -40,6 +40,7 @@ from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
 from latchflow.temporal.client import check_namespace, connect
+from latchflow.temporal.search import register
 from workflows import WORKFLOWS
 
 HOME = Path(__file__).resolve().parent
@@ -81,6 +82,7 @@ async def main(plugin: str | None = None) -> int:
         database = await stack.enter_async_context(Database.open(settings))
         client = await connect(keyring, identity=str(me), runtime=_runtime(settings))
         await check_namespace(client)
+        await register(client)
         plugins = await stack.enter_async_context(running_plugins(database, keyring, settings, home=home, only=plugin))
         await _check_loaded(plugin, plugins.live, database)
         services = await stack.enter_async_context(

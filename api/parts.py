@@ -26,6 +26,7 @@ from latchflow.temporal.client import check_namespace, connect
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader
+from latchflow.temporal.search import keep_registering
 from latchflow.temporal.starting import WorkflowStarter
 
 HOME = Path(__file__).resolve().parent.parent
@@ -94,15 +95,20 @@ async def chores(context: Context) -> AsyncIterator[None]:
     """Lead the deployment's chores whenever no other API process does, while the block runs."""
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
     closer = Closer(context.database, context.temporal)
-    task = asyncio.create_task(
-        leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage))
-    )
+    tasks = [
+        asyncio.create_task(
+            leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage))
+        ),
+        asyncio.create_task(keep_registering(context.temporal)),
+    ]
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def _check_temporal(database: Database, client: Client) -> None:

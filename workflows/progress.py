@@ -6,7 +6,7 @@ from uuid import UUID
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from latchflow.model import Outcome, PlannedRun
+    from latchflow.model import InvocationStatus, Outcome, PlannedRun
     from latchflow.run_report import report
 
 
@@ -23,6 +23,7 @@ class Progress:
         self.outcomes: dict[UUID, Outcome] = {}
         self._runs = runs
         self._begun: set[UUID] = set()
+        self._cancelled: dict[UUID, Outcome] = {}
         self._elsewhere: dict[UUID, str] | None = {} if is_divided else None
 
     def begin(self, invocation_id: UUID) -> None:
@@ -42,6 +43,14 @@ class Progress:
             self._elsewhere[run_id] = status
             self.show()
 
+    def cancel(self, run: PlannedRun) -> None:
+        """A run was cancelled: what of it has not ended never will. Only shown; what it ends as is the record's."""
+        for step in run.every_step:
+            key = step.invocation_id
+            self._cancelled[key] = Outcome(invocation_id=key, status=InvocationStatus.CANCELLED)
+        self.show()
+
     def show(self) -> None:
         """Show it."""
-        workflow.set_current_details(report(self._runs, self.outcomes, self._begun, self._elsewhere))
+        known = {**self._cancelled, **self.outcomes}
+        workflow.set_current_details(report(self._runs, known, self._begun, self._elsewhere))

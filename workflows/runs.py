@@ -40,6 +40,7 @@ class RunWorkflow:
         try:
             await carry_out(task, progress)
         except asyncio.CancelledError:
+            progress.cancel(task.run)
             await until_done(asyncio.create_task(close_run(task, progress.outcomes, is_cancelled=True)))
             raise
         await until_done(asyncio.create_task(close_run(task, progress.outcomes)))

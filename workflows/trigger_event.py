@@ -82,6 +82,7 @@ class TriggerEventWorkflow:
                 raise asyncio.CancelledError
             await (in_a_child(task, self._progress) if manifest.is_divided else carry_out(task, self._progress))
         except asyncio.CancelledError:
+            self._progress.cancel(run)
             if run.run_id not in self._unwanted:
                 raise
             await until_done(asyncio.create_task(close_run(task, self._progress.outcomes, is_cancelled=True)))

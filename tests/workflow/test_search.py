@@ -1,0 +1,137 @@
+"""Events as Temporal finds and shows them."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from latchflow.names import MANIFEST_QUERY, event_workflow_id
+from latchflow.temporal import search
+from latchflow.temporal.dispatch import Firing
+from tests.support.execution import Step
+from tests.workflow.engine import Engine
+
+_ECHO = Step(action="echo", name="one")
+
+
+async def test_events_are_found_by_trigger_pipeline_and_status(engine: Engine) -> None:
+    assert await search.register(engine.client)
+    assert await search.register(engine.client), "once more changes nothing"
+    await _until_known(engine.client)
+    async with engine.worker():
+        trigger_id = await engine.deployment.define([_ECHO], [Step(action="refuse", name="two")])
+        event_id = (await engine.dispatcher.dispatch(Firing(trigger_id=trigger_id, context={}))).event_id
+        await engine.dispatcher.close()
+        await engine.finish(event_id)
+
+        query = (
+            f"LatchflowTrigger = 'trigger {trigger_id}' AND LatchflowPipelines = 'pipeline 1 of {trigger_id}' "
+            "AND LatchflowStatus = 'PARTIAL_FAILURE'"
+        )
+        async with asyncio.timeout(10):
+            while not (found := [workflow.id async for workflow in engine.client.list_workflows(query)]):
+                await asyncio.sleep(0.05)
+    assert found == [event_workflow_id(event_id)]
+
+
+async def test_two_processes_may_register_at_once(temporal: Client) -> None:
+    client = await _bare(temporal)
+
+    assert await asyncio.gather(*(search.register(client) for _ in range(4))) == [True] * 4
+
+
+async def test_where_the_attributes_are_missing_events_start_and_end_without_them(engine: Engine) -> None:
+    engine = Engine(engine.deployment, await _bare(engine.client))
+
+    _, status = await engine.run([_ECHO])
+    (listed,) = [workflow async for workflow in engine.client.list_workflows("")]
+
+    assert status == "SUCCEEDED"
+    assert search.TRIGGER not in listed.typed_search_attributes
+    engine.actions.registry.close()
+
+
+async def test_the_details_show_every_step_and_the_manifest_is_answered_while_it_runs_and_after(
+    engine: Engine,
+) -> None:
+    async with engine.worker():
+        event_id = await engine.fire(
+            [_ECHO, Step(action="hang", name="two", sort_order=1), Step(action="echo", name="three", sort_order=2)]
+        )
+        await engine.actions.entered("two")
+        running = await _details(engine, event_id)
+        manifest = await engine.handle(event_id).query(MANIFEST_QUERY)
+        await engine.handle(event_id).cancel()
+        await engine.finish(event_id)
+        closed = await _details(engine, event_id)
+
+        assert await engine.handle(event_id).query(MANIFEST_QUERY) == manifest
+    assert manifest["event_id"] == str(event_id)
+    assert _statuses(running) == {"one": "SUCCEEDED", "two": "RUNNING", "three": "PENDING"}
+    assert _statuses(closed) == {"one": "SUCCEEDED", "two": "CANCELLED", "three": "CANCELLED"}
+
+
+async def test_a_divided_event_shows_its_runs_and_each_run_its_steps(engine: Engine) -> None:
+    async with engine.worker():
+        event_id, status = await _finished(engine, *([Step(action="echo", name="only")] for _ in range(5)))
+        details = await _details(engine, event_id)
+        run_id = (await engine.deployment.rows("SELECT id FROM runs WHERE event_id = %s LIMIT 1", event_id))[0]["id"]
+        of_run = await _details(engine, f"run:{run_id}")
+
+    assert status == "SUCCEEDED"
+    assert details.count("**SUCCEEDED**") == 5
+    assert str(run_id).replace("-", "") in details.replace("-", "")
+    assert _statuses(of_run) == {"only": "SUCCEEDED"}
+
+
+async def _finished(engine: Engine, *pipelines: Any) -> tuple[UUID, str]:
+    event_id = await engine.fire(*pipelines)
+    return event_id, await engine.finish(event_id)
+
+
+async def _details(engine: Engine, workflow: UUID | str) -> str:
+    workflow_id = workflow if isinstance(workflow, str) else event_workflow_id(workflow)
+    metadata = await engine.client.get_workflow_handle(workflow_id).query("__temporal_workflow_metadata")
+    details: str = metadata.current_details
+    return details
+
+
+def _statuses(details: str) -> dict[str, str]:
+    rows = [[cell.strip() for cell in line.split("|")] for line in details.splitlines()[2:]]
+    return {row[3]: row[5].strip("*") for row in rows}
+
+
+async def _bare(client: Client) -> Client:
+    """A client of a new namespace, which has no attributes of ours."""
+    name = f"bare-{uuid4()}"
+    await client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86400))
+    )
+    config = client.config()
+    config["namespace"] = name
+    bare = Client(**config)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert [workflow async for workflow in bare.list_workflows("")] == []
+            except RPCError:
+                await asyncio.sleep(0.1)
+            else:
+                return bare
+
+
+async def _until_known(client: Client) -> None:
+    """Registered is not known at once: Temporal's parts read them anew now and then."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await client.count_workflows("LatchflowStatus = 'x'", rpc_timeout=timedelta(seconds=5))
+            except RPCError:
+                await asyncio.sleep(0.1)
+            else:
+                return
