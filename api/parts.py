@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -28,6 +29,7 @@ from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader
 from latchflow.temporal.search import keep_registering
 from latchflow.temporal.starting import WorkflowStarter
+from latchflow.temporal.unrouted import UnroutedFinder
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -94,12 +96,15 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
 async def chores(context: Context) -> AsyncIterator[None]:
     """Lead the deployment's chores whenever no other API process does, while the block runs."""
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
-    closer = Closer(context.database, context.temporal)
+    database, temporal = context.database, context.temporal
+    closer = Closer(database, temporal)
+    after = timedelta(seconds=context.settings.action_schedule_to_start_seconds)
+    finder = UnroutedFinder(database, temporal, after=after)
     tasks = [
         asyncio.create_task(
-            leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage))
+            leader.run(lambda: run_chores(database, context.dispatcher, closer, finder, context.services.storage))
         ),
-        asyncio.create_task(keep_registering(context.temporal)),
+        asyncio.create_task(keep_registering(temporal)),
     ]
     try:
         yield

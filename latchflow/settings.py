@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     plugin_action_concurrency: int = Field(10, alias="PLUGIN_ACTION_CONCURRENCY", ge=1, le=1000)
     """Actions at once per worker process."""
 
+    action_schedule_to_start_seconds: float = Field(600, alias="ACTION_SCHEDULE_TO_START", gt=0, le=86400)
+    """Seconds after which a step that waits on a task queue nobody polls shows ``UNROUTED``."""
+
     command_run_enabled: bool = Field(default=False, alias="COMMAND_RUN_ENABLED")
     """Let the action ``command.run`` run programs on the workers' machines."""
 

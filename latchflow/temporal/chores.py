@@ -1,4 +1,4 @@
-"""The loops of the leading API process: the drainer, the closer, the upkeep of the audit, leftovers of the storage."""
+"""The loops of the leading API process: the drainer, the closer, the upkeep of the audit, and such."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,22 +13,28 @@ from latchflow.store.database import Database
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import stop_if_cancelled
+from latchflow.temporal.unrouted import UnroutedFinder
 
 LEADER_LOCK_ID = 0x1A7C4F11  # any constant that no other lock of the deployment's database uses
 
 _DRAIN_SECONDS = 1.0
 _CLOSE_SECONDS = 30.0
+_UNROUTED_SECONDS = 30.0
 _UPKEEP_SECONDS = 600.0
 _LEFTOVERS_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
 
 
-async def run_chores(database: Database, dispatcher: Dispatcher, closer: Closer, storage: Storage) -> None:
+async def run_chores(
+    database: Database, dispatcher: Dispatcher, closer: Closer, finder: UnroutedFinder, storage: Storage
+) -> None:
     """Run all loops until cancelled. A part that is away is met with patience, not with an end."""
+    looking_seconds = min(_UNROUTED_SECONDS, max(1.0, finder.after.total_seconds() / 4))
     async with asyncio.TaskGroup() as group:
         group.create_task(_every(_DRAIN_SECONDS, "drainer", dispatcher.drain))
         group.create_task(_every(_CLOSE_SECONDS, "closer", closer.run_once))
+        group.create_task(_every(looking_seconds, "finder of steps that nobody takes", finder.run_once))
         group.create_task(_every(_UPKEEP_SECONDS, "upkeep", lambda: upkeep.run(database)))
         group.create_task(_every(_LEFTOVERS_SECONDS, "leftovers of the storage", lambda: _tidy(storage)))
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 
 import pytest
 from temporalio.client import Client
@@ -15,6 +16,7 @@ from latchflow.temporal.chores import run_chores
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader, stop_if_cancelled
+from latchflow.temporal.unrouted import UnroutedFinder
 from tests.support.execution import Deployment, Starts
 
 _LOCK_ID = 4711
@@ -140,7 +142,8 @@ async def test_chores_stop_when_told_to_although_one_drops_the_cancellation(
     client = await Client.connect("127.0.0.1:1", lazy=True)
     storage = storage_of(Settings.model_validate({}), deployment.database)
     closer = Closer(deployment.database, client)
-    chores = asyncio.create_task(run_chores(deployment.database, dispatcher, closer, storage))
+    finder = UnroutedFinder(deployment.database, client, after=timedelta(minutes=10))
+    chores = asyncio.create_task(run_chores(deployment.database, dispatcher, closer, finder, storage))
     await asyncio.wait_for(entered.wait(), 5)
     chores.cancel()
     done, _ = await asyncio.wait([chores], timeout=5)
