@@ -7,6 +7,7 @@ import sys
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
 from api.parts import check_parts
@@ -30,8 +31,9 @@ def main() -> int:
     except ConfigurationError as error:
         sys.stderr.write(f"latchflow: {error.message}\n")
         return 1
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -42,7 +44,7 @@ def main() -> int:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     with listener:
-        server = _Server(config)
+        server = _Server(config, app)
         # When its shutdown is complete uvicorn raises the signal again, for the handler that was there before its own.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
@@ -53,10 +55,15 @@ def main() -> int:
 class _Server(uvicorn.Server):
     """Says where it listens, as soon as it does."""
 
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
     async def main_loop(self) -> None:
         """Serve until a signal comes; end the process when its loop is blocked."""
         async with guarded():
             await super().main_loop()
+        self._app.state.context.streams.close()  # they would never end by themselves
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""

@@ -11,6 +11,7 @@ from temporalio.client import Client
 
 from api.bounded_audit import BoundedAudit
 from api.context import Context
+from api.event_streams import EventStreams
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.runtime.lifecycle.administration import PluginAdministration
@@ -89,6 +90,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         services=services,
         denials=BoundedAudit(database),
         rejections=BoundedAudit(database),
+        streams=EventStreams(database),
     )
 
 
