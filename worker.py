@@ -41,6 +41,7 @@ from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
 from latchflow.temporal.client import check_namespace, connect
 from latchflow.temporal.search import register
+from latchflow.temporal.versioning import deployment_config
 from workflows import WORKFLOWS
 
 HOME = Path(__file__).resolve().parent
@@ -142,6 +143,7 @@ def _worker(
         task_queue=TASK_QUEUE if plugin is None else plugin_task_queue(plugin),
         workflows=[] if is_dedicated else WORKFLOWS,
         activities=[actions.execute_action, *([] if is_dedicated else bookkeeping)],
+        deployment_config=deployment_config(settings.build_id),
         workflow_runner=SandboxedWorkflowRunner() if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
         max_concurrent_activities=settings.plugin_action_concurrency,
         activity_task_poller_behavior=PollerBehaviorSimpleMaximum(_POLLERS),

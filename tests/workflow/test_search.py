@@ -3,10 +3,8 @@
 import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from google.protobuf.duration_pb2 import Duration
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -14,7 +12,7 @@ from latchflow.names import MANIFEST_QUERY, event_workflow_id
 from latchflow.temporal import search
 from latchflow.temporal.dispatch import Firing
 from tests.support.execution import Step
-from tests.workflow.engine import Engine
+from tests.workflow.engine import Engine, own_namespace
 
 _ECHO = Step(action="echo", name="one")
 
@@ -40,13 +38,13 @@ async def test_events_are_found_by_trigger_pipeline_and_status(engine: Engine) -
 
 
 async def test_two_processes_may_register_at_once(temporal: Client) -> None:
-    client = await _bare(temporal)
+    client = await own_namespace(temporal)
 
     assert await asyncio.gather(*(search.register(client) for _ in range(4))) == [True] * 4
 
 
 async def test_where_the_attributes_are_missing_events_start_and_end_without_them(engine: Engine) -> None:
-    engine = Engine(engine.deployment, await _bare(engine.client))
+    engine = Engine(engine.deployment, await own_namespace(engine.client))
 
     _, status = await engine.run([_ECHO])
     (listed,) = [workflow async for workflow in engine.client.list_workflows("")]
@@ -104,25 +102,6 @@ async def _details(engine: Engine, workflow: UUID | str) -> str:
 def _statuses(details: str) -> dict[str, str]:
     rows = [[cell.strip() for cell in line.split("|")] for line in details.splitlines()[2:]]
     return {row[3]: row[5].strip("*") for row in rows}
-
-
-async def _bare(client: Client) -> Client:
-    """A client of a new namespace, which has no attributes of ours."""
-    name = f"bare-{uuid4()}"
-    await client.workflow_service.register_namespace(
-        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86400))
-    )
-    config = client.config()
-    config["namespace"] = name
-    bare = Client(**config)
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                assert [workflow async for workflow in bare.list_workflows("")] == []
-            except RPCError:
-                await asyncio.sleep(0.1)
-            else:
-                return bare
 
 
 async def _until_known(client: Client) -> None:
