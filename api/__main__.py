@@ -60,14 +60,14 @@ def main() -> int:
 class _Server(uvicorn.Server):
     """Says where it listens, as soon as it does, and ends the process."""
 
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve to the end of the process, because what comes after this waits for every thread of the loop."""
         await super().serve(sockets)
         end_process(0 if self.started else 1)
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
-        self._app = app
 
     async def main_loop(self) -> None:
         """Serve until a signal comes; end the process when its loop is blocked."""

@@ -24,20 +24,39 @@ _FLAGS = [
 
 
 def test_web_ui_shows_decoded_values_in_a_real_browser(stack: Stack, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    assert chromium, "`make test-long` installs chromium; run the test through it"
     trigger_id = stack.sleeping_pipeline("seen in the browser", seconds=0)
     event_id = stack.fire(trigger_id, {"note": "browser"})
     url = stack.until_ended(event_id, 20)["temporalUrl"]
 
-    page = subprocess.run(
-        [chromium, *_FLAGS, f"--user-data-dir={tmp_path}", "--dump-dom", url],
+    text = _text(_page(url, tmp_path))
+
+    assert '"trigger_name": "seen in the browser"' in text
+    assert '"SUCCEEDED"' in text
+
+
+def test_web_ui_shows_the_steps_of_an_event_and_no_markup_of_anyone_in_them(stack: Stack, tmp_path: Path) -> None:
+    name = "a|b <b id=evil>bold</b> `x` [l](http://evil.example)"
+    event_id = stack.fire(stack.sleeping_pipeline(name, seconds=0), {})
+    url = stack.until_ended(event_id, 20)["temporalUrl"]
+
+    page = _page(f"{url}/user-metadata", tmp_path)
+
+    assert name in _text(html.unescape(page))
+    assert "SUCCEEDED" in page
+
+
+def _page(url: str, folder: Path) -> str:
+    """A page as the browser has rendered it."""
+    chromium = shutil.which("chromium")
+    assert chromium, "`make test-long` installs chromium; run the test through it"
+    return subprocess.run(
+        [chromium, *_FLAGS, f"--user-data-dir={folder}", "--dump-dom", url],
         check=True,
         capture_output=True,
         text=True,
         timeout=120,
     ).stdout
 
-    text = html.unescape(re.sub(r"<[^>]*>", "", page))
-    assert '"trigger_name": "seen in the browser"' in text
-    assert '"SUCCEEDED"' in text
+
+def _text(page: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", "", page))

@@ -262,3 +262,15 @@ async def own_namespace(client: Client) -> Client:
                 await asyncio.sleep(0.1)
             else:
                 return bare
+
+
+async def until_searchable(client: Client) -> None:
+    """Registered is not known at once: Temporal's parts read them anew now and then."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await client.count_workflows("LatchflowStatus = 'x'", rpc_timeout=timedelta(seconds=5))
+            except RPCError:
+                await asyncio.sleep(0.1)
+            else:
+                return

@@ -1,18 +1,16 @@
 """Events as Temporal finds and shows them."""
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from temporalio.client import Client
-from temporalio.service import RPCError
 
 from latchflow.names import MANIFEST_QUERY, event_workflow_id
 from latchflow.temporal import search
 from latchflow.temporal.dispatch import Firing
 from tests.support.execution import Step
-from tests.workflow.engine import Engine, own_namespace
+from tests.workflow.engine import Engine, own_namespace, until_searchable
 
 _ECHO = Step(action="echo", name="one")
 
@@ -20,7 +18,7 @@ _ECHO = Step(action="echo", name="one")
 async def test_events_are_found_by_trigger_pipeline_and_status(engine: Engine) -> None:
     assert await search.register(engine.client)
     assert await search.register(engine.client), "once more changes nothing"
-    await _until_known(engine.client)
+    await until_searchable(engine.client)
     async with engine.worker():
         trigger_id = await engine.deployment.define([_ECHO], [Step(action="refuse", name="two")])
         event_id = (await engine.dispatcher.dispatch(Firing(trigger_id=trigger_id, context={}))).event_id
@@ -102,15 +100,3 @@ async def _details(engine: Engine, workflow: UUID | str) -> str:
 def _statuses(details: str) -> dict[str, str]:
     rows = [[cell.strip() for cell in line.split("|")] for line in details.splitlines()[2:]]
     return {row[3]: row[5].strip("*") for row in rows}
-
-
-async def _until_known(client: Client) -> None:
-    """Registered is not known at once: Temporal's parts read them anew now and then."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                await client.count_workflows("LatchflowStatus = 'x'", rpc_timeout=timedelta(seconds=5))
-            except RPCError:
-                await asyncio.sleep(0.1)
-            else:
-                return
