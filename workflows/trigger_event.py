@@ -68,7 +68,7 @@ class TriggerEventWorkflow:
         closing = Closing(event_id=manifest.event_id, outcomes=outcomes, is_cancelled=self._is_cancelled)
         status = await until_done(asyncio.create_task(record(CLOSE_EVENT, closing, str)))
         # Only what it began with: Temporal fails every task of a workflow that sets an attribute it does not know.
-        if search.STATUS in workflow.info().typed_search_attributes:
+        if workflow.info().typed_search_attributes.get(search.STATUS) is not None:
             workflow.upsert_search_attributes([search.STATUS.value_set(status)])
         return status
 

@@ -121,7 +121,7 @@ class UnroutedFinder:
 
     async def _descriptions(self, event_id: UUID) -> list[DescribeWorkflowExecutionResponse]:
         """The event's workflow, and the open ones below it."""
-        found = []
+        found: list[DescribeWorkflowExecutionResponse] = []
         ids = [event_workflow_id(event_id)]
         while ids and len(found) < _MOST_WORKFLOWS:
             handle = self._client.get_workflow_handle(ids.pop())

@@ -109,6 +109,6 @@ def test_without_a_build_id_versioning_is_off() -> None:
 
 
 def test_every_workflow_is_among_those_that_are_replayed() -> None:
-    names = {kind.__temporal_workflow_definition.name for kind in WORKFLOWS}  # type: ignore[attr-defined]
+    names = {getattr(kind, "__temporal_workflow_definition").name for kind in WORKFLOWS}
 
     assert names == set(WORKFLOW_TYPES)

@@ -48,7 +48,7 @@ async def test_where_the_attributes_are_missing_events_start_and_end_without_the
     (listed,) = [workflow async for workflow in engine.client.list_workflows("")]
 
     assert status == "SUCCEEDED"
-    assert search.TRIGGER not in listed.typed_search_attributes
+    assert listed.typed_search_attributes.get(search.TRIGGER) is None
     engine.actions.registry.close()
 
 
