@@ -44,7 +44,6 @@ class Harness:
         self.host = host
         self.services = Services()
         self.records = MemoryRecords()
-        self._attempts: dict[UUID, int] = {}
         self._waiting: dict[UUID, tuple[Waiting, Counter[str]]] = {}
 
     @property
@@ -190,20 +189,20 @@ class Harness:
         progress: list[Any],
     ) -> Result:
         """Make one attempt, on the loop of the host."""
-        self._attempts[invocation_id] = self._attempts.get(invocation_id, 0) + 1
+        records = self.records.attempt(invocation_id)
         waiting, calls_made = self._waiting.get(invocation_id, (None, Counter[str]()))
         grant = Grant(
             granted_scopes=action.plugin.granted_scopes,
             capability_scopes=frozenset(action.capability.scopes),
             idempotency_key=str(invocation_id),
-            records=self.records,
+            records=records,
             host_loop=asyncio.get_running_loop(),
             deadline=datetime.now(UTC) + timedelta(seconds=timeout_seconds),
             calls_made=Counter(calls_made),
         )
         invocation = Invocation(
             id=invocation_id,
-            attempt=self._attempts[invocation_id],
+            attempt=records.number,
             event_id=UUID(int=1),
             trigger_id=UUID(int=2),
             pipeline_id=UUID(int=3),
@@ -225,6 +224,7 @@ class Harness:
             result = await invoke(action, call)
         finally:
             grant.end()
+            records.end()
         if isinstance(result, Waiting):
             self._waiting[invocation_id] = result, grant.calls_made
         elif isinstance(result, Success):
