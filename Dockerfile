@@ -11,7 +11,7 @@ RUN pip install hatchling && pip install --no-deps --no-build-isolation /src && 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /app --shell /usr/sbin/nologin latchflow
 COPY --from=build /opt/venv /opt/venv
-COPY --from=build /src/worker.py /app/
+COPY --from=build /src/worker.py /src/promote.py /app/
 COPY --from=build /src/api /app/api
 COPY --from=build /src/activities /app/activities
 COPY --from=build /src/workflows /app/workflows

@@ -40,6 +40,8 @@ from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
 from latchflow.temporal.client import check_namespace, connect
+from latchflow.temporal.search import register
+from latchflow.temporal.versioning import deployment_config
 from workflows import WORKFLOWS
 
 HOME = Path(__file__).resolve().parent
@@ -78,6 +80,7 @@ async def main(plugin: str | None = None) -> int:
         database = await stack.enter_async_context(Database.open(settings))
         client = await connect(keyring, identity=str(me), runtime=_runtime(settings))
         await check_namespace(client)
+        await register(client)
         plugins = await stack.enter_async_context(running_plugins(database, keyring, settings, home=home, only=plugin))
         await _check_loaded(plugin, plugins.live, database)
         services = await stack.enter_async_context(
@@ -144,6 +147,7 @@ def _worker(
         task_queue=TASK_QUEUE if plugin is None else plugin_task_queue(plugin),
         workflows=[] if is_dedicated else WORKFLOWS,
         activities=[actions.execute_action, *([] if is_dedicated else bookkeeping)],
+        deployment_config=deployment_config(settings.build_id),
         workflow_runner=SandboxedWorkflowRunner() if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
         max_concurrent_activities=settings.plugin_action_concurrency,
         activity_task_poller_behavior=PollerBehaviorSimpleMaximum(_POLLERS),

@@ -7,6 +7,7 @@ import sys
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
 from api.parts import check_parts
@@ -35,8 +36,9 @@ def main() -> int:
     except ConfigurationError as error:
         sys.stderr.write(f"latchflow: {error.message}\n")
         return 1
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -47,7 +49,7 @@ def main() -> int:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     with listener:
-        server = _Server(config)
+        server = _Server(config, app)
         # When its shutdown is complete uvicorn raises the signal again, for the handler that was there before its own.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
@@ -58,6 +60,10 @@ def main() -> int:
 class _Server(uvicorn.Server):
     """Says where it listens, as soon as it does, and ends the process."""
 
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve to the end of the process, because what comes after this waits for every thread of the loop."""
         await super().serve(sockets)
@@ -67,6 +73,7 @@ class _Server(uvicorn.Server):
         """Serve until a signal comes; end the process when its loop is blocked."""
         async with guarded():
             await super().main_loop()
+        self._app.state.context.streams.close()  # they would never end by themselves
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from temporalio.client import Client
 
 from api.bounded_audit import BoundedAudit
+from api.event_streams import EventStreams
 from latchflow.crypto import Keyring
 from latchflow.runtime.lifecycle.administration import PluginAdministration
 from latchflow.runtime.lifecycle.running import RunningPlugins
@@ -32,6 +33,7 @@ class Context:
         denials: Where refused calls are recorded.
         rejections: Where deliveries that a trigger refused, or failed to read, and callbacks that nobody waits for, are
             recorded.
+        streams: Who follows an event through this process.
     """
 
     settings: Settings
@@ -46,6 +48,7 @@ class Context:
     services: HostServices
     denials: BoundedAudit
     rejections: BoundedAudit
+    streams: EventStreams
 
 
 def context_of(request: Request) -> Context:

@@ -9,7 +9,9 @@ import structlog
 from temporalio.client import Client
 
 from api.bounded_audit import BoundedAudit
+from api.chores import chores_of
 from api.context import Context
+from api.event_streams import EventStreams
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, UnavailableError
 from latchflow.runtime.lifecycle.administration import PluginAdministration
@@ -23,9 +25,9 @@ from latchflow.store.database import Database
 from latchflow.store.tokens import check_bootstrap_token, ensure_bootstrap_token
 from latchflow.temporal.chores import LEADER_LOCK_ID, run_chores
 from latchflow.temporal.client import check_namespace, connect
-from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader
+from latchflow.temporal.search import keep_registering
 from latchflow.temporal.starting import WorkflowStarter
 from latchflow.temporal.waking import Waker
 
@@ -90,6 +92,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         services=services,
         denials=BoundedAudit(database),
         rejections=BoundedAudit(database),
+        streams=EventStreams(database),
     )
 
 
@@ -97,18 +100,18 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
 async def chores(context: Context) -> AsyncIterator[None]:
     """Lead the deployment's chores whenever no other API process does, while the block runs."""
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
-    closer = Closer(context.database, context.temporal)
-    task = asyncio.create_task(
-        leader.run(
-            lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage, context.waker)
-        )
-    )
+    tasks = [
+        asyncio.create_task(leader.run(lambda: run_chores(chores_of(context)))),
+        asyncio.create_task(keep_registering(context.temporal)),
+    ]
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def _check_temporal(database: Database, client: Client) -> None:

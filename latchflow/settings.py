@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     plugin_action_concurrency: int = Field(10, alias="PLUGIN_ACTION_CONCURRENCY", ge=1, le=1000)
     """Actions at once per worker process."""
 
+    action_schedule_to_start_seconds: float = Field(600, alias="ACTION_SCHEDULE_TO_START", gt=0, le=86400)
+    """Seconds after which a step that waits on a task queue nobody polls shows ``UNROUTED``."""
+
     command_run_enabled: bool = Field(default=False, alias="COMMAND_RUN_ENABLED")
     """Let the action ``command.run`` run programs on the workers' machines."""
 
@@ -79,6 +82,8 @@ class Settings(BaseSettings):
 
     worker_metrics_address: str = Field("127.0.0.1:0", alias="LATCHFLOW_WORKER_METRICS_ADDRESS")
     """Where the worker serves Prometheus metrics; port 0 switches them off."""
+    build_id: str = Field("", alias="LATCHFLOW_BUILD_ID", max_length=255, pattern=r"^[A-Za-z0-9._+-]*$")
+    """Of these workers' code, for Temporal's worker versioning; empty leaves that off."""
     workflow_sandbox: bool = Field(default=False, alias="LATCHFLOW_WORKFLOW_SANDBOX")
     """Run workflow code in Temporal's sandbox: costs CPU, finds non-deterministic code. On in tests."""
     log_format: Literal["console", "json"] = Field("json", alias="LATCHFLOW_LOG_FORMAT")

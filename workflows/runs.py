@@ -1,7 +1,7 @@
 """One run: its steps group by group, in the event's workflow or, when the event owes much, in one of its own."""
 
 import asyncio
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import replace
 from uuid import UUID
 
@@ -17,57 +17,70 @@ with workflow.unsafe.imports_passed_through():
 from workflows.bookkeeping import record, until_done
 from workflows.invocations import execute, or_cancelled
 from workflows.items import execute_items
+from workflows.progress import Progress
 
 
 @workflow.defn(name=RUN_WORKFLOW, failure_exception_types=policies.FAILURE_TYPES)
 class RunWorkflow:
     """Carries out one run of an event that owes more than one workflow should hold.
 
-    Started by `TriggerEventWorkflow` with the id ``run:{runId}``. Its run is closed before it ends, so that it has no
-    result; cancelled, it closes its run as cancelled and ends as cancelled.
+    Started by `TriggerEventWorkflow` with the id ``run:{runId}``. Its run is closed before it ends; cancelled, it
+    closes its run as cancelled and ends as cancelled.
     """
 
     @workflow.run
-    async def run(self, task: RunTask) -> None:
-        """Carry out the run, then close it."""
-        outcomes = plan.outcomes_kept(task.run)
+    async def run(self, task: RunTask) -> str:
+        """Carry out the run, then close it.
+
+        Returns:
+            The status that follows from its steps; only to be shown, what counts is the record.
+        """
+        progress = Progress([task.run])
+        progress.end(*plan.outcomes_kept(task.run).values())
         try:
-            await carry_out(task, outcomes)
+            await carry_out(task, progress)
         except asyncio.CancelledError:
-            await until_done(asyncio.create_task(close_run(task, outcomes, is_cancelled=True)))
+            progress.cancel(task.run)
+            await until_done(asyncio.create_task(close_run(task, progress.outcomes, is_cancelled=True)))
             raise
-        await until_done(asyncio.create_task(close_run(task, outcomes)))
+        await until_done(asyncio.create_task(close_run(task, progress.outcomes)))
+        return plan.run_status(task.run, progress.outcomes).value
 
 
-async def carry_out(task: RunTask, outcomes: MutableMapping[UUID, Outcome]) -> None:
+async def carry_out(task: RunTask, progress: Progress) -> None:
     """Carry out a run.
 
     Args:
         task: Which.
-        outcomes: What has ended so far; every ending is added, also when the run is cancelled.
+        progress: What has ended so far; every ending is added, also when the run is cancelled.
     """
-    while group := plan.next_steps(task.run, outcomes):
-        await asyncio.gather(*(_execute(task, step, outcomes) for step in group))
-    for outcome in plan.skips(task.run, outcomes):
-        outcomes[outcome.invocation_id] = outcome
+    while group := plan.next_steps(task.run, progress.outcomes):
+        await asyncio.gather(*(_execute(task, step, progress) for step in group))
+    progress.end(*plan.skips(task.run, progress.outcomes))
 
 
-async def in_a_child(task: RunTask) -> None:
+async def in_a_child(task: RunTask, progress: Progress) -> None:
     """Carry out a run in a workflow of its own.
 
     It closes its run, also when it is cancelled. What it could not close is closed with the event.
     """
+    progress.stand(task.run.run_id, "RUNNING")
     try:
-        await workflow.execute_child_workflow(
+        status = await workflow.execute_child_workflow(
             RUN_WORKFLOW,
             task,
             id=run_workflow_id(task.run.run_id),
+            result_type=str,
             cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
             static_summary=f"run of {task.run.pipeline_name}",
         )
     except ChildWorkflowError as error:
-        if not is_cancelled_exception(error):
+        is_cancelled = is_cancelled_exception(error)
+        progress.stand(task.run.run_id, "CANCELLED" if is_cancelled else "FAILED")
+        if not is_cancelled:
             workflow.logger.error("the workflow of a run failed", extra={"run_id": str(task.run.run_id)})
+    else:
+        progress.stand(task.run.run_id, status)
 
 
 async def close_run(task: RunTask, outcomes: Mapping[UUID, Outcome], *, is_cancelled: bool = False) -> None:
@@ -82,7 +95,7 @@ async def close_run(task: RunTask, outcomes: Mapping[UUID, Outcome], *, is_cance
     await record(CLOSE_RUN, closing, type(None))
 
 
-async def _execute(task: RunTask, step: PlannedStep, outcomes: MutableMapping[UUID, Outcome]) -> None:
+async def _execute(task: RunTask, step: PlannedStep, progress: Progress) -> None:
     run = task.run
     action = ActionTask(
         event_id=task.event_id,
@@ -94,4 +107,5 @@ async def _execute(task: RunTask, step: PlannedStep, outcomes: MutableMapping[UU
         step=step,
     )
     way = execute_items(action) if step.is_for_each else execute(action)
-    outcomes[step.invocation_id] = await or_cancelled(step.invocation_id, way)
+    progress.begin(step.invocation_id)
+    progress.end(await or_cancelled(step.invocation_id, way))

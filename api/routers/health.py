@@ -12,7 +12,7 @@ from api.routing import admin_router
 from api.schemas.health import PluginHealth, ProcessHealth, Readiness, RuntimeHealth, State
 from api.strain import queue_problems, strain_problems
 from latchflow.errors import ConfigurationError, UnavailableError
-from latchflow.store import events, processes, queues
+from latchflow.store import events, processes, queues, unrouted
 from latchflow.store.plugins import list_plugins
 from latchflow.temporal.client import check_namespace
 
@@ -46,7 +46,7 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
         alive = await processes.alive(connection)
         plugins = (await list_plugins(connection, limit=_MOST_PLUGINS, after=None)).items
         unstarted_events = await events.count_unstarted(connection)
-        unrouted = await events.count_unrouted(connection)
+        by_queue = await unrouted.count_by_queue(connection)
         awaited = await queues.awaited(connection)
     problems = []
     if temporal == "away":
@@ -57,9 +57,11 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
             f"{unstarted_events} accepted {events_have} not been started for over 5 seconds: "
             "each start is repeated until Temporal takes it; the log of the API says why it does not."
         )
-    if unrouted:
-        wait = "step waits" if unrouted == 1 else "steps wait"
-        problems.append(f"{unrouted} {wait} for a worker that has their plugin (status UNROUTED).")
+    for queue, number in by_queue.items():
+        wait = "step waits" if number == 1 else "steps wait"
+        problems.append(
+            f"{number} {wait} on the task queue {queue} for a worker that has their plugin (status UNROUTED)."
+        )
     problems += queue_problems(alive, context.settings.dedicated, awaited)
     problems += strain_problems(alive)
     problems += [problem for plugin in plugins for problem in _plugin_problems(plugin)]

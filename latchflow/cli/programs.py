@@ -19,15 +19,16 @@ def worker(
 ) -> None:
     """Run a worker; arguments are handed to worker.py."""
     dedicated = () if plugin is None else ("--plugin", plugin)
-    _become(["worker.py", *dedicated, *context.args])
+    become(["worker.py", *dedicated, *context.args])
 
 
 def api(context: typer.Context) -> None:
     """Run the API; arguments are handed to it."""
-    _become(["-m", "api", *context.args])
+    become(["-m", "api", *context.args])
 
 
-def _become(arguments: Sequence[str]) -> None:
+def become(arguments: Sequence[str]) -> None:
+    """Go on as a program of the application root."""
     root = find_app_root(Settings.load())
     os.chdir(root)
     # The same process, so that whoever started the verb signals and watches the program itself.

@@ -14,6 +14,7 @@ _STACK_NAMES = frozenset(
         "LATCHFLOW_API_PORT",
         "LATCHFLOW_API_URL",
         "LATCHFLOW_BOOTSTRAP_TOKEN",
+        "LATCHFLOW_BUILD_ID",  # nobody promotes a build there, so its workers would get nothing
         "LATCHFLOW_CODEC_UI_KEY",
         "LATCHFLOW_PUBLIC_URL",
         "LATCHFLOW_STORAGE_DIR",

@@ -6,9 +6,12 @@ from pathlib import Path
 from latchflow.dev.binaries import temporal_binary
 from latchflow.dev.ports import LOOPBACK
 from latchflow.dev.program import Program
+from latchflow.names import SEARCH_PIPELINES, SEARCH_STATUS, SEARCH_TRIGGER
 
 NAMESPACE = "default"
 
+# Of a namespace that is made now; in one that is there already, API and worker register them.
+_SEARCH_ATTRIBUTES = (f"{SEARCH_TRIGGER}=Keyword", f"{SEARCH_PIPELINES}=KeywordList", f"{SEARCH_STATUS}=Keyword")
 _PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL")
 # Without these a lone workflow waits 50 ms at each of its steps (20 polls a second), each timer under a second takes a
 # whole one, and tasks are spread over four partitions that one worker polls in turn.
@@ -43,10 +46,11 @@ class TemporalServer:
         """The server."""
         database = ["--db-filename", str(self._data_dir / "temporal.db")]
         pragmas = [word for pragma in _PRAGMAS for word in ("--sqlite-pragma", pragma)]
+        search = [word for attribute in _SEARCH_ATTRIBUTES for word in ("--search-attribute", attribute)]
         config = [word for value in _DYNAMIC_CONFIG for word in ("--dynamic-config-value", value)]
         return Program(
             name="temporal",
-            argv=[temporal_binary(), "server", "start-dev", *self._arguments, *database, *pragmas, *config],
+            argv=[temporal_binary(), "server", "start-dev", *self._arguments, *database, *pragmas, *search, *config],
             env=self._env,
             cwd=self._data_dir,
         )

@@ -162,19 +162,6 @@ async def status_of(
     return (EventStatus(row["status"]), row["is_whole"]) if row else None
 
 
-async def count_unrouted(connection: Connection) -> int:
-    """Invocations that wait for a worker with their capability; counted up to ten thousand."""
-    row = await (
-        await connection.execute(
-            """
-            SELECT count(*) AS number
-            FROM (SELECT FROM invocations WHERE status = 'UNROUTED' LIMIT 10000) AS waiting
-            """
-        )
-    ).fetchone()
-    return int(row["number"]) if row else 0
-
-
 async def count_unstarted(connection: Connection) -> int:
     """Open events whose start nobody confirmed within five seconds; counted up to ten thousand."""
     row = await (

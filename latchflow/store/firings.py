@@ -184,8 +184,8 @@ async def _insert_runs(connection: Connection, event: NewEvent) -> None:
             """
             INSERT INTO invocations (id, event_id, run_id, step_id, step_name, ordinal, kind, action_id, action_version,
                                      plugin, capability_key, when_expression, input_template, for_each_expression, wait,
-                                     status)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
+                                     task_queue, status)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'PENDING')
             """,
             [
                 (
@@ -204,6 +204,7 @@ async def _insert_runs(connection: Connection, event: NewEvent) -> None:
                     Jsonb(source.input) if source.input is not None else None,
                     source.for_each,
                     Jsonb(source.wait) if source.wait is not None else None,
+                    step.task_queue,
                 )
                 for run, pipeline in zip(manifest.runs, event.pipelines, strict=True)
                 for ordinal, (step, source) in enumerate(zip(run.every_step, pipeline.steps, strict=True))

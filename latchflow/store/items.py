@@ -33,9 +33,11 @@ async def add_items(connection: Connection, invocation_id: UUID, items: Sequence
     await connection.execute(
         """
         INSERT INTO invocations (id, event_id, run_id, step_id, step_name, ordinal, item_index, kind, action_id,
-                                 action_version, plugin, capability_key, input_template, wait, item_sealed, status)
+                                 action_version, plugin, capability_key, input_template, wait, task_queue,
+                                 item_sealed, status)
         SELECT item.id, i.event_id, i.run_id, i.step_id, i.step_name, i.ordinal, item.position - 1, i.kind, i.action_id,
-               i.action_version, i.plugin, i.capability_key, i.input_template, i.wait, item.sealed, 'PENDING'
+               i.action_version, i.plugin, i.capability_key, i.input_template, i.wait, i.task_queue,
+               item.sealed, 'PENDING'
         FROM invocations i, unnest(%s::uuid[], %s::bytea[]) WITH ORDINALITY AS item (id, sealed, position)
         WHERE i.id = %s
         ON CONFLICT (id) DO NOTHING

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -115,15 +115,15 @@ async def forget(connection: Connection, process_id: UUID) -> None:
     await connection.execute("DELETE FROM processes WHERE id = %s", (process_id,))
 
 
-async def alive(connection: Connection) -> list[Process]:
+async def alive(connection: Connection, *, within: timedelta = timedelta(seconds=ALIVE_SECONDS)) -> list[Process]:
     """The processes that reported lately."""
     rows = await (
         await connection.execute(
             """
             SELECT id, role, identity, host, pid, version, started_at, seen_at, stats FROM processes
-            WHERE seen_at > now() - make_interval(secs => %s) ORDER BY role, started_at LIMIT 1000
+            WHERE seen_at > now() - %s ORDER BY role, started_at LIMIT 1000
             """,
-            (ALIVE_SECONDS,),
+            (within,),
         )
     ).fetchall()
     return [Process(**row) for row in rows]

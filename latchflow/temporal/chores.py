@@ -1,57 +1,51 @@
-"""The loops of the leading API process: the drainer, the closer, the upkeep of the audit, leftovers of the storage."""
+"""Work that one process of the deployment does again and again: the leading API process."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 from temporalio.service import RPCError
 
 from latchflow.errors import UnavailableError
-from latchflow.services.storage import Storage
-from latchflow.store import upkeep
-from latchflow.store.database import Database
-from latchflow.temporal.closer import Closer
-from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import stop_if_cancelled
-from latchflow.temporal.waking import Waker
 
 LEADER_LOCK_ID = 0x1A7C4F11  # any constant that no other lock of the deployment's database uses
-
-_DRAIN_SECONDS = 1.0
-_WAKE_SECONDS = 2.0
-_CLOSE_SECONDS = 30.0
-_UPKEEP_SECONDS = 600.0
-_LEFTOVERS_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
 
 
-async def run_chores(
-    database: Database, dispatcher: Dispatcher, closer: Closer, storage: Storage, waker: Waker
-) -> None:
-    """Run all loops until cancelled. A part that is away is met with patience, not with an end."""
+@dataclass(frozen=True, kw_only=True)
+class Chore:
+    """One of them.
+
+    Attributes:
+        name: As logs name it.
+        every_seconds: The pause after each turn.
+        run_once: One turn; level-triggered, so that one that failed or was cut short is made up for by the next.
+    """
+
+    name: str
+    every_seconds: float
+    run_once: Callable[[], Awaitable[object]]
+
+
+async def run_chores(chores: Sequence[Chore]) -> None:
+    """Run all of them until cancelled. A part that is away is met with patience, not with an end."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(_every(_DRAIN_SECONDS, "drainer", dispatcher.drain))
-        group.create_task(_every(_WAKE_SECONDS, "waker", waker.run_once))
-        group.create_task(_every(_CLOSE_SECONDS, "closer", closer.run_once))
-        group.create_task(_every(_UPKEEP_SECONDS, "upkeep", lambda: upkeep.run(database)))
-        group.create_task(_every(_LEFTOVERS_SECONDS, "leftovers of the storage", lambda: _tidy(storage)))
+        for chore in chores:
+            group.create_task(_run(chore))
 
 
-async def _tidy(storage: Storage) -> None:
-    while await storage.remove_leftovers():
-        stop_if_cancelled()
-
-
-async def _every(seconds: float, name: str, chore: Callable[[], Awaitable[object]]) -> None:
+async def _run(chore: Chore) -> None:
     while True:
         try:
-            await chore()
+            await chore.run_once()
         except (RPCError, RuntimeError, UnavailableError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            log.warning("a chore has to wait", chore=name, reason=reason)
+            log.warning("a chore has to wait", chore=chore.name, reason=reason)
         except Exception:
             # One chore's fault must not stop the others.
-            log.exception("a chore failed, it will be tried again", chore=name)
+            log.exception("a chore failed, it will be tried again", chore=chore.name)
         stop_if_cancelled()
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(chore.every_seconds)

@@ -1,17 +1,21 @@
 """Starting the workflow of an event. Safe to repeat: an event has one workflow id, and its reuse is rejected."""
 
+import time
 from datetime import timedelta
 from typing import Protocol
 
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from latchflow.model import Manifest
 from latchflow.names import TASK_QUEUE, TRIGGER_EVENT_WORKFLOW, event_workflow_id
+from latchflow.temporal import search
 
 _RPC_TIMEOUT = timedelta(seconds=3)
 _LONGEST_SUMMARY = 200  # characters: it is one line of the Web UI
+_PLAIN_SECONDS = 5.0  # how long starts leave the search attributes out after Temporal took one only without
 
 
 class Starter(Protocol):
@@ -27,14 +31,32 @@ class WorkflowStarter:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._plain_until = 0.0
 
     async def start(self, manifest: Manifest) -> None:
         """Start the event's workflow; that it was started already is a success.
+
+        It begins with the search attributes of `latchflow.temporal.search` where the namespace has them. No event
+        stays behind for want of one: what Temporal refuses as invalid is offered again without, and only that answer
+        is final.
 
         Raises:
             RPCError: Temporal did not accept it.
             RuntimeError: Temporal cannot be reached.
         """
+        if time.monotonic() < self._plain_until:
+            await self._start(manifest, None)
+            return
+        try:
+            await self._start(manifest, search.attributes_of(manifest))
+        except RPCError as error:
+            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            await self._start(manifest, None)
+            # Taken without: the namespace lacks them. Tried again soon, for they may be registered any time.
+            self._plain_until = time.monotonic() + _PLAIN_SECONDS
+
+    async def _start(self, manifest: Manifest, attributes: TypedSearchAttributes | None) -> None:
         names = ", ".join(run.pipeline_name for run in manifest.runs)
         try:
             await self._client.start_workflow(
@@ -45,6 +67,7 @@ class WorkflowStarter:
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 static_summary=f"{manifest.trigger_name} -> {names}"[:_LONGEST_SUMMARY],
+                search_attributes=attributes,
                 rpc_timeout=_RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:

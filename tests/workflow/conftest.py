@@ -10,6 +10,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from latchflow.crypto import Keyring
+from latchflow.names import event_workflow_id
 from latchflow.temporal import policies
 from latchflow.temporal.codec import data_converter
 from tests.support.execution import FAKE_KEY, Deployment
@@ -54,7 +55,27 @@ async def engine(deployment: Deployment, temporal: Client, monkeypatch: pytest.M
 def keep_history(request: pytest.FixtureRequest, engine: Engine) -> KeepHistory:
     async def keep(name: str, event_id: UUID) -> None:
         if request.config.getoption("--record-histories"):
-            history = await engine.handle(event_id).fetch_history()
-            (HISTORIES / f"{name}.json").write_text(history.to_json() + "\n", encoding="utf-8")
+            await record_histories(engine.client, name, event_workflow_id(event_id))
 
     return keep
+
+
+async def record_histories(client: Client, name: str, workflow_id: str) -> None:
+    """Store a workflow's history under a name, and one of each type of the workflows below it.
+
+    What is there already stays as it is: it stands for workflows that began with earlier code.
+    """
+    history = await client.get_workflow_handle(workflow_id).fetch_history()
+    path = HISTORIES / f"{name}.json"
+    if not path.exists():
+        path.write_text(history.to_json() + "\n", encoding="utf-8")
+    below = {
+        started.workflow_execution.workflow_id
+        for event in history.events
+        if event.HasField("child_workflow_execution_started_event_attributes")
+        for started in [event.child_workflow_execution_started_event_attributes]
+    }
+    for prefix in ("run", "items", "wait"):
+        child_id = min((child for child in below if child.startswith(f"{prefix}:")), default=None)
+        if child_id is not None:
+            await record_histories(client, f"{name}.{prefix}", child_id)

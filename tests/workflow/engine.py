@@ -7,9 +7,12 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.actions import ActionActivities
@@ -240,3 +243,34 @@ class Engine:
         """Let the event look as if all of it had happened two minutes earlier."""
         for statement in _AGEING:
             await self.deployment.rows(statement, event_id)
+
+
+async def own_namespace(client: Client) -> Client:
+    """A client of a new namespace: without attributes of ours, and without workflows of other tests."""
+    name = f"own-{uuid4()}"
+    await client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86400))
+    )
+    config = client.config()
+    config["namespace"] = name
+    bare = Client(**config)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert [workflow async for workflow in bare.list_workflows("")] == []
+            except RPCError:
+                await asyncio.sleep(0.1)
+            else:
+                return bare
+
+
+async def until_searchable(client: Client) -> None:
+    """Registered is not known at once: Temporal's parts read them anew now and then."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await client.count_workflows("LatchflowStatus = 'x'", rpc_timeout=timedelta(seconds=5))
+            except RPCError:
+                await asyncio.sleep(0.1)
+            else:
+                return

@@ -45,11 +45,15 @@ async def test_steps_without_a_worker_that_has_their_plugin_are_a_problem(
 ) -> None:
     trigger, action = await wiring.trigger(), await wiring.action()
     add_invocation(query, keyring, add_event(query, keyring, trigger["id"]), action["id"])
-    query("UPDATE invocations SET status = 'UNROUTED' RETURNING id")
+    query("UPDATE invocations SET status = 'UNROUTED', task_queue = 'latchflow-plugin-acme' RETURNING id")
+    add_invocation(query, keyring, add_event(query, keyring, trigger["id"]), action["id"])
+    query("UPDATE invocations SET status = 'UNROUTED' WHERE task_queue IS NULL RETURNING id")
 
     problems = (await client.get("/system/plugin-runtime/health")).json()["problems"]
 
-    assert [text for text in problems if text.startswith("1 step waits for a worker that has their plugin")]
+    for queue in ("latchflow-plugin-acme", "latchflow"):
+        start = f"1 step waits on the task queue {queue} for a worker that has their plugin"
+        assert [text for text in problems if text.startswith(start)], problems
 
 
 async def test_steps_on_a_queue_that_is_named_no_more_are_a_problem(

@@ -4,18 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-import pytest
-from temporalio.client import Client
-
-from latchflow.services.storage import storage_of
-from latchflow.settings import Settings
-from latchflow.store import upkeep
-from latchflow.store.database import Database
-from latchflow.temporal.chores import run_chores
-from latchflow.temporal.closer import Closer
+from latchflow.temporal.chores import Chore, run_chores
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader, stop_if_cancelled
-from latchflow.temporal.waking import Waker
 from tests.support.execution import Deployment, Starts
 
 _LOCK_ID = 4711
@@ -126,23 +117,16 @@ async def test_a_leader_stops_when_told_to_whatever_it_is_doing(deployment: Depl
         assert done, f"told to stop after {microseconds} µs"
 
 
-async def test_chores_stop_when_told_to_although_one_drops_the_cancellation(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_chores_stop_when_told_to_although_one_drops_the_cancellation() -> None:
     entered = asyncio.Event()
 
-    async def drop_the_first_cancellation(database: Database) -> None:
+    async def drop_the_first_cancellation() -> None:
         entered.set()
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
 
-    monkeypatch.setattr(upkeep, "run", drop_the_first_cancellation)
-    dispatcher = Dispatcher(deployment.database, deployment.keyring, Starts())
-    client = await Client.connect("127.0.0.1:1", lazy=True)
-    storage = storage_of(Settings.model_validate({}), deployment.database)
-    closer = Closer(deployment.database, client)
-    waker = Waker(deployment.database, client)
-    chores = asyncio.create_task(run_chores(deployment.database, dispatcher, closer, storage, waker))
+    chore = Chore(name="deaf", every_seconds=1, run_once=drop_the_first_cancellation)
+    chores = asyncio.create_task(run_chores([chore]))
     await asyncio.wait_for(entered.wait(), 5)
     chores.cancel()
     done, _ = await asyncio.wait([chores], timeout=5)
