@@ -39,6 +39,8 @@ from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
 from latchflow.temporal.client import check_namespace, connect
+from latchflow.temporal.dispatch import Dispatcher
+from latchflow.temporal.starting import WorkflowStarter
 from workflows import WORKFLOWS
 
 HOME = Path(__file__).resolve().parent
@@ -104,8 +106,11 @@ async def main(plugin: str | None = None) -> int:
             switched_off=settings.switched_off,
         )
         stack.push_async_callback(actions.close)
+        dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
+        stack.push_async_callback(dispatcher.close)
+        events = EventActivities(database, start=dispatcher.start_soon)
         steps = StepActivities(database=database, keyring=keyring, evaluator=evaluator)
-        worker = _worker(client, settings, actions, steps, database, plugin)
+        worker = _worker(client, settings, actions, steps, events, plugin)
         # Listed until the last attempt in progress has ended.
         async with guarded(), present(database, me, "worker", plugins.live, plugin=plugin), worker:
             loaded = sorted(plugins.live.snapshot.plugins)
@@ -120,12 +125,11 @@ def _worker(
     settings: Settings,
     actions: ActionActivities,
     steps: StepActivities,
-    database: Database,
+    events: EventActivities,
     plugin: str | None,
 ) -> Worker:
     """The worker of everything, or that of one plugin's actions."""
     is_dedicated = plugin is not None
-    events = EventActivities(database)
     bookkeeping = [
         events.close_event,
         events.close_run,

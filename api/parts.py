@@ -93,7 +93,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
 async def chores(context: Context) -> AsyncIterator[None]:
     """Lead the deployment's chores whenever no other API process does, while the block runs."""
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
-    closer = Closer(context.database, context.temporal)
+    closer = Closer(context.database, context.temporal, start=context.dispatcher.start_soon)
     task = asyncio.create_task(
         leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage))
     )

@@ -18,8 +18,9 @@ Key = tuple[datetime, UUID]
 """The sort key of lists by time, newest first."""
 
 _EVENT_FIELDS = """
-    id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, fired_at, closed_at, closed_by, deliveries,
-    workflow_id, is_stuck AS stuck
+    id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, fired_at, closed_at, closed_by, closed_reason,
+    deliveries, workflow_id, is_stuck AS stuck, CASE WHEN gate_verdict IS NOT NULL THEN jsonb_build_object(
+        'verdict', gate_verdict, 'reason', gate_reason, 'at', fired_at, 'released_at', released_at) END AS gate
 """
 _INVOCATION_FIELDS = """
     i.id, i.event_id, i.run_id, i.step_name, i.item_index AS index, i.kind, i.action_id, i.plugin, i.capability_key,
