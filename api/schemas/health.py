@@ -75,7 +75,7 @@ class PauseState(Answer):
 class PauseChange(Body):
     """Why everything is paused, or goes on."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")] | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
 
 
 class Readiness(Answer):

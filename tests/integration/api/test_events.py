@@ -73,6 +73,8 @@ async def test_an_event_is_one_document(
         "firedAt",
         "closedAt",
         "closedBy",
+        "closedReason",
+        "gate",
         "context",
         "deliveries",
         "workflowId",
