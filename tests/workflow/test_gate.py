@@ -1,7 +1,9 @@
 """The gate with a real Temporal: what waits starts, what is replaced is cancelled, what lacks a worker says so."""
 
 import asyncio
+import statistics
 import time
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -71,7 +73,7 @@ async def test_events_of_a_trigger_follow_each_other_without_anyone_else_to_star
         """
     )
     assert [row["id"] for row in rows] == fired
-    assert all(one["ended_at"] <= two["started_at"] for one, two in zip(rows, rows[1:], strict=False))
+    assert all(one["ended_at"] <= two["started_at"] for one, two in pairwise(rows))
 
 
 async def test_never_more_than_may_run_at_once(engine: Engine) -> None:
@@ -154,13 +156,15 @@ async def test_with_all_slots_held_a_new_event_is_open_and_says_that_it_lacks_a_
         for _ in holding:
             await engine.actions.entered("hold")
 
-        began = time.monotonic()
-        event_id = await fire(engine, trigger_id)
-        while (event := await document(engine, event_id))["status"] != "RUNNING":
-            await asyncio.sleep(0.01)
-        took = time.monotonic() - began
+        seconds = []
+        for _ in range(5):
+            began = time.monotonic()
+            event_id = await fire(engine, trigger_id)
+            while (event := await document(engine, event_id))["status"] != "RUNNING":
+                await asyncio.sleep(0.01)
+            seconds.append(time.monotonic() - began)
 
-        assert took < 1
+        assert statistics.median(seconds) < 1, seconds
         assert event["runs"][0]["status"] == "RUNNING"
         assert await waiting_for(engine, event_id) == {"one": "capacity", "beside": "capacity", "after": None}
         for held in holding:
