@@ -6,9 +6,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvloop
@@ -130,7 +131,7 @@ def _worker(
 ) -> Worker:
     """The worker of everything, or that of one plugin's actions."""
     is_dedicated = plugin is not None
-    bookkeeping = [
+    bookkeeping: list[Callable[..., Any]] = [
         events.close_event,
         events.close_run,
         steps.begin_wait,

@@ -129,8 +129,9 @@ def outcome_of_waiting(row: Task, ending: Ending) -> Outcome:
 
 
 def still_waiting(row: Task) -> Outcome | None:
-    """Turn an attempt down that comes too early: it was woken for nothing, or a worker died between recording a wait
-    and telling Temporal of it.
+    """Turn an attempt down that comes too early.
+
+    It was woken for nothing, or a worker died between recording a wait and telling Temporal of it.
     """
     if row.status is InvocationStatus.WAITING and row.next_attempt_at is not None and not row.is_called_back:
         left = row.next_attempt_at - datetime.now(UTC)

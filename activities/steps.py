@@ -21,7 +21,7 @@ from latchflow.names import BEGIN_WAIT, EXPAND_ITEMS, FINISH_ITEMS, SETTLE_WAIT
 from latchflow.store import attempts, invocations, items, places
 from latchflow.store.attempts import Task
 from latchflow.store.database import Database
-from latchflow.waits import approval_deadline, duration_of, moment_of
+from latchflow.waits import LONGEST_WAIT, approval_deadline, duration_of, moment_of
 
 MAX_ITEMS = 10_000
 """Of one ``forEach``."""
@@ -140,8 +140,8 @@ class StepActivities:
         # A step that is reached late goes on at once; a time that was past when the event fired is a mistake.
         if until < row.fired_at:
             raise ExpressionError(f"`until` is {until:%Y-%m-%d %H:%M:%S} UTC, before the event fired: {source!r}")
-        if until - now > plan.LONGEST_WAIT:
-            raise ExpressionError(f"`until` is more than {plan.LONGEST_WAIT.days} days away: {source!r}")
+        if until - now > LONGEST_WAIT:
+            raise ExpressionError(f"`until` is more than {LONGEST_WAIT.days} days away: {source!r}")
         return until
 
     async def _settle_approval(self, row: Task) -> Outcome:
@@ -206,7 +206,7 @@ def _as_it_stands(row: Task) -> Outcome:
     reason = row.skipped_reason or (row.error or {}).get("message")
     until = None
     if row.status is InvocationStatus.WAITING:
-        until = row.next_attempt_at or datetime.now(UTC) + plan.LONGEST_WAIT
+        until = row.next_attempt_at or datetime.now(UTC) + LONGEST_WAIT
     return Outcome(
         invocation_id=row.invocation_id,
         status=row.status,

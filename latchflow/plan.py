@@ -22,6 +22,7 @@ from latchflow.model import (
     StepInForce,
 )
 from latchflow.names import plugin_task_queue
+from latchflow.waits import LONGEST_WAIT
 
 PREVIOUS_FAILED = "previous_failed"
 STEP_DISABLED = "step_disabled"
@@ -33,7 +34,7 @@ MOST_STEPS_UNDIVIDED = 100
 """An event that owes more than either has a child workflow for each run."""
 
 ITEMS_INLINE = 10
-"""Items of a ``forEach`` that the workflow of its run carries out itself. 500 steps of so many stay within a history."""
+"""Items of a ``forEach`` that its run's own workflow carries out. 500 steps of so many stay within a history."""
 
 ITEMS_AT_ONCE = 100
 """Of more, how many one run of their own workflow carries out before it goes on as new."""
@@ -43,8 +44,6 @@ MAX_LOST_ATTEMPTS = 6
 
 SHORTEST_WAIT = timedelta(milliseconds=100)
 """Between a `Pending` and its ``resume``; Temporal takes a wait of nothing for none asked for."""
-
-LONGEST_WAIT = timedelta(days=365)
 
 Outcomes = Mapping[UUID, Outcome]
 """What ended so far, by invocation id."""
@@ -109,6 +108,26 @@ def skips(run: PlannedRun, outcomes: Outcomes) -> tuple[Outcome, ...]:
         return (*found, *_skips_among(run.failure_steps, outcomes))
     not_needed = (step for step in run.failure_steps if step.invocation_id not in outcomes)
     return (*found, *(_skip(step, NOT_NEEDED) for step in not_needed))
+
+
+def endings(run: PlannedRun, known: Outcomes, rest: Outcome) -> dict[UUID, Outcome]:
+    """How every step of a run ended that is over: what is known, what follows from it, and for what is left, the rest.
+
+    Args:
+        run: The run.
+        known: What was recorded, or told by the workflow.
+        rest: Whose status and reason the others get: FAILED, or CANCELLED when somebody cancelled.
+    """
+    ended = {step.invocation_id: known[step.invocation_id] for step in run.every_step if step.invocation_id in known}
+    for steps in (run.steps, run.failure_steps):
+        for outcome in skips(run, ended):
+            # What a cancellation kept from running was cancelled, too; only disabled steps would not have run anyway.
+            if rest.status is not InvocationStatus.CANCELLED or outcome.reason != PREVIOUS_FAILED:
+                ended[outcome.invocation_id] = outcome
+        for step in steps:
+            key = step.invocation_id
+            ended.setdefault(key, Outcome(invocation_id=key, status=rest.status, reason=rest.reason))
+    return ended
 
 
 def run_status(run: PlannedRun, outcomes: Outcomes) -> RunStatus:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from latchflow.plan import LONGEST_WAIT
+LONGEST_WAIT = timedelta(days=365)
 
 _DURATION = TypeAdapter(timedelta)
 _MOMENT = TypeAdapter(datetime)

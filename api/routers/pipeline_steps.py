@@ -6,14 +6,14 @@ from uuid import UUID
 from fastapi import Path, Response
 
 from api.context import ContextDep
-from api.documents import plain
 from api.etags import IfMatch, set_etag
 from api.paging import Cursor, Limit, encode_cursor, page_in_memory
+from api.pipeline_documents import new_step_values, step_of, step_values
 from api.routers.pipelines import PipelineId, Reader, Writer
 from api.routing import admin_router
 from api.schemas.conventions import Listing
 from api.schemas.pipelines import Step, StepCreate, StepPatch
-from latchflow.store import pipeline_parts
+from latchflow.store import pipeline_steps
 from latchflow.store.pipelines import get_pipeline
 
 router = admin_router("/admin/pipelines/{pipelineId}/steps", "pipelines")
@@ -36,7 +36,7 @@ async def list_steps(
     listing = f"pipelines/{pipeline_id}/steps"
     page = page_in_memory(listing, pipeline.steps, lambda step: (step.sort_order, str(step.id)), limit, cursor)
     set_etag(response, pipeline.version)
-    items = [Step.model_validate(step) for step in page.items]
+    items = [step_of(step) for step in page.items]
     return Listing(items=items, next_cursor=encode_cursor(listing, page.next_key))
 
 
@@ -46,9 +46,11 @@ async def add_step(
 ) -> Step:
     """Its expressions are compiled now; a mistake is named with line and column."""
     async with context.database.transaction() as connection:
-        pipeline, step = await pipeline_parts.add_step(connection, pipeline_id, body.model_dump(), actor=caller.name)
+        pipeline, step = await pipeline_steps.add_step(
+            connection, pipeline_id, new_step_values(body), actor=caller.name
+        )
     set_etag(response, pipeline.version)
-    return Step.model_validate(step)
+    return step_of(step)
 
 
 @router.get("/{stepId}", summary="Read a step of a pipeline", operation_id="getPipelineStep")
@@ -58,9 +60,9 @@ async def get_step(
     """One step."""
     async with context.database.connection() as connection:
         pipeline = await get_pipeline(connection, pipeline_id)
-    step = pipeline_parts.find_step(pipeline, step_id)
+    step = pipeline_steps.find_step(pipeline, step_id)
     set_etag(response, pipeline.version)
-    return Step.model_validate(step)
+    return step_of(step)
 
 
 @router.patch("/{stepId}", summary="Change a step", operation_id="changePipelineStep")
@@ -75,11 +77,11 @@ async def change_step(
 ) -> Step:
     """Only the fields sent change; `sortOrder` reorders."""
     async with context.database.transaction() as connection:
-        pipeline, step = await pipeline_parts.change_step(
-            connection, pipeline_id, step_id, plain(body.given()), expected=expected, actor=caller.name
+        pipeline, step = await pipeline_steps.change_step(
+            connection, pipeline_id, step_id, step_values(body.given()), expected=expected, actor=caller.name
         )
     set_etag(response, pipeline.version)
-    return Step.model_validate(step)
+    return step_of(step)
 
 
 @router.delete("/{stepId}", summary="Remove a step", operation_id="removePipelineStep", status_code=204)
@@ -93,7 +95,7 @@ async def remove_step(
 ) -> None:
     """The action definition stays."""
     async with context.database.transaction() as connection:
-        pipeline = await pipeline_parts.remove_step(
+        pipeline = await pipeline_steps.remove_step(
             connection, pipeline_id, step_id, expected=expected, actor=caller.name
         )
     set_etag(response, pipeline.version)

@@ -12,7 +12,7 @@ from api.routers.pipelines import PipelineId, Reader, Writer
 from api.routing import admin_router
 from api.schemas.conventions import Listing
 from api.schemas.pipelines import PipelineTrigger, PipelineTriggerCreate, PipelineTriggerPatch
-from latchflow.store import pipeline_parts
+from latchflow.store import pipeline_triggers
 from latchflow.store.pipelines import get_pipeline
 
 router = admin_router("/admin/pipelines/{pipelineId}/triggers", "pipelines")
@@ -47,9 +47,9 @@ async def add_trigger(
 ) -> PipelineTrigger:
     """From then on its events run this pipeline."""
     async with context.database.transaction() as connection:
-        pipeline = await pipeline_parts.add_trigger(connection, pipeline_id, body.model_dump(), actor=caller.name)
+        pipeline = await pipeline_triggers.add_trigger(connection, pipeline_id, body.model_dump(), actor=caller.name)
     set_etag(response, pipeline.version)
-    return PipelineTrigger.model_validate(pipeline_parts.find_trigger(pipeline, body.trigger_id))
+    return PipelineTrigger.model_validate(pipeline_triggers.find_trigger(pipeline, body.trigger_id))
 
 
 @router.get("/{triggerId}", summary="Read an attached trigger", operation_id="getPipelineTrigger")
@@ -59,7 +59,7 @@ async def get_trigger(
     """One attached trigger."""
     async with context.database.connection() as connection:
         pipeline = await get_pipeline(connection, pipeline_id)
-    trigger = pipeline_parts.find_trigger(pipeline, trigger_id)
+    trigger = pipeline_triggers.find_trigger(pipeline, trigger_id)
     set_etag(response, pipeline.version)
     return PipelineTrigger.model_validate(trigger)
 
@@ -76,11 +76,11 @@ async def change_trigger(
 ) -> PipelineTrigger:
     """Only the fields sent change."""
     async with context.database.transaction() as connection:
-        pipeline = await pipeline_parts.change_trigger(
+        pipeline = await pipeline_triggers.change_trigger(
             connection, pipeline_id, trigger_id, body.given(), expected=expected, actor=caller.name
         )
     set_etag(response, pipeline.version)
-    return PipelineTrigger.model_validate(pipeline_parts.find_trigger(pipeline, trigger_id))
+    return PipelineTrigger.model_validate(pipeline_triggers.find_trigger(pipeline, trigger_id))
 
 
 @router.delete(
@@ -96,7 +96,7 @@ async def remove_trigger(
 ) -> None:
     """The trigger definition stays."""
     async with context.database.transaction() as connection:
-        pipeline = await pipeline_parts.remove_trigger(
+        pipeline = await pipeline_triggers.remove_trigger(
             connection, pipeline_id, trigger_id, expected=expected, actor=caller.name
         )
     set_etag(response, pipeline.version)

@@ -7,9 +7,9 @@ from fastapi import Path, Query, Response
 
 from api.auth import Caller, requires
 from api.context import ContextDep
-from api.documents import plain
 from api.etags import IfMatch, set_etag
 from api.paging import Cursor, Limit, decode_time_cursor, encode_cursor
+from api.pipeline_documents import new_step_values, pipeline_of
 from api.routing import admin_router
 from api.schemas.conventions import Listing
 from api.schemas.pipelines import Pipeline, PipelineCreate, PipelinePatch
@@ -33,7 +33,7 @@ async def list_pipelines(context: ContextDep, _: Reader, limit: Limit = 50, curs
     after = decode_time_cursor(_LISTING, cursor)
     async with context.database.connection() as connection:
         page = await pipelines.list_pipelines(connection, limit=limit, after=after)
-    items = [Pipeline.model_validate(pipeline) for pipeline in page.items]
+    items = [pipeline_of(pipeline) for pipeline in page.items]
     return Listing(items=items, next_cursor=encode_cursor(_LISTING, page.next_key))
 
 
@@ -45,11 +45,12 @@ async def create_pipeline(context: ContextDep, caller: Writer, body: PipelineCre
             connection,
             {"name": body.name, "description": body.description, "is_enabled": body.is_enabled},
             triggers=[trigger.model_dump() for trigger in body.triggers],
-            steps=[step.model_dump() for step in body.steps],
+            steps=[new_step_values(step) for step in body.steps],
+            on_failure_steps=[new_step_values(step) for step in body.on_failure_steps],
             actor=caller.name,
         )
     set_etag(response, pipeline.version)
-    return Pipeline.model_validate(pipeline)
+    return pipeline_of(pipeline)
 
 
 @router.get("/{pipelineId}", summary="Read a pipeline", operation_id="getPipeline")
@@ -58,7 +59,7 @@ async def get_pipeline(context: ContextDep, _: Reader, pipeline_id: PipelineId, 
     async with context.database.connection() as connection:
         pipeline = await pipelines.get_pipeline(connection, pipeline_id)
     set_etag(response, pipeline.version)
-    return Pipeline.model_validate(pipeline)
+    return pipeline_of(pipeline)
 
 
 @router.patch("/{pipelineId}", summary="Change a pipeline", operation_id="changePipeline")
@@ -70,13 +71,14 @@ async def change_pipeline(
     body: PipelinePatch,
     response: Response,
 ) -> Pipeline:
-    """Only the fields sent change."""
+    """Only the fields sent change; `onFailureSteps` is replaced as a whole."""
+    changes = body.given()
+    if "on_failure_steps" in changes:
+        changes["on_failure_steps"] = [new_step_values(step) for step in body.on_failure_steps]
     async with context.database.transaction() as connection:
-        pipeline = await change_stored_pipeline(
-            connection, pipeline_id, plain(body.given()), expected=expected, actor=caller.name
-        )
+        pipeline = await change_stored_pipeline(connection, pipeline_id, changes, expected=expected, actor=caller.name)
     set_etag(response, pipeline.version)
-    return Pipeline.model_validate(pipeline)
+    return pipeline_of(pipeline)
 
 
 @router.delete("/{pipelineId}", summary="Delete a pipeline", operation_id="deletePipeline", status_code=204)

@@ -9,7 +9,8 @@ from psycopg import errors, sql
 from latchflow.errors import ConflictError
 from latchflow.store.admin_audit import Change, record_change
 from latchflow.store.database import Connection
-from latchflow.store.pipeline_parts import insert_step, insert_trigger
+from latchflow.store.pipeline_steps import insert_step, refuse_references, replace_failure_steps
+from latchflow.store.pipeline_triggers import insert_trigger
 from latchflow.store.pipelines import Pipeline, get_pipeline
 from latchflow.store.versions import Expected, check_version
 
@@ -20,6 +21,7 @@ async def create_pipeline(
     *,
     triggers: Sequence[Mapping[str, Any]],
     steps: Sequence[Mapping[str, Any]],
+    on_failure_steps: Sequence[Mapping[str, Any]] = (),
     actor: str,
 ) -> Pipeline:
     """Store a new pipeline with its parts; the connection is inside a transaction.
@@ -29,6 +31,7 @@ async def create_pipeline(
         values: ``name``, ``description``, ``is_enabled``.
         triggers: As for `add_trigger`.
         steps: As for `add_step`.
+        on_failure_steps: Those for a failure, as for `add_step`.
         actor: Who creates it.
 
     Raises:
@@ -50,32 +53,39 @@ async def create_pipeline(
         await insert_trigger(connection, pipeline_id, trigger, pointer=f"/triggers/{position}")
     for position, step in enumerate(steps):
         await insert_step(connection, pipeline_id, step, pointer=f"/steps/{position}")
+    await replace_failure_steps(connection, pipeline_id, on_failure_steps, pointer="/onFailureSteps")
     pipeline = await get_pipeline(connection, pipeline_id)
-    await _record(connection, pipeline, "create", [*values, "triggers", "steps"], actor)
+    refuse_references(pipeline)
+    await _record(connection, pipeline, "create", [*values, "triggers", "steps", "onFailureSteps"], actor)
     return pipeline
 
 
 async def change_pipeline(
     connection: Connection, pipeline_id: UUID, changes: Mapping[str, Any], *, expected: Expected, actor: str
 ) -> Pipeline:
-    """Change ``name``, ``description`` or ``is_enabled``; the connection is inside a transaction.
+    """Change ``name``, ``description``, ``is_enabled`` or all ``on_failure_steps``, inside a transaction.
 
     Raises:
         NotFoundError: There is none with this id.
         VersionConflictError: It has another version by now.
-        ConflictError: The name is taken.
+        InvalidInputError: A step for a failure cannot be carried out.
+        ConflictError: The name is taken, or that of a step.
     """
     current = await get_pipeline(connection, pipeline_id, lock=True)
     check_version("pipeline", current.version, expected)
     if not changes:
         return current
-    assignments = [sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in changes]
-    statement = sql.SQL("UPDATE pipelines SET {}, version = version + 1, updated_at = now() WHERE id = %(id)s")
+    columns = {name: value for name, value in changes.items() if name != "on_failure_steps"}
+    assignments = [sql.SQL("{} = {}, ").format(sql.Identifier(name), sql.Placeholder(name)) for name in columns]
+    statement = sql.SQL("UPDATE pipelines SET {}version = version + 1, updated_at = now() WHERE id = %(id)s")
     try:
-        await connection.execute(statement.format(sql.SQL(", ").join(assignments)), {**changes, "id": pipeline_id})
+        await connection.execute(statement.format(sql.SQL("").join(assignments)), {**columns, "id": pipeline_id})
     except errors.UniqueViolation:
         raise _name_taken(changes["name"]) from None
+    if "on_failure_steps" in changes:
+        await replace_failure_steps(connection, pipeline_id, changes["on_failure_steps"], pointer="/onFailureSteps")
     pipeline = await get_pipeline(connection, pipeline_id)
+    refuse_references(pipeline)
     await _record(connection, pipeline, "update", list(changes), actor)
     return pipeline
 

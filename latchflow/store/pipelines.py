@@ -25,14 +25,18 @@ class Step:
     """One position in a pipeline.
 
     Attributes:
+        action_id: Of the kind ``action``.
         retry_policy: The fields of `latchflow.model.RetryPolicy`; None leaves it to the action.
         timeout_seconds: Of one attempt; None leaves it to the action.
+        for_each: CEL that gives a list; the step is executed once for each item.
+        max_parallel: How many items at once.
+        wait: Of a delay ``{for}`` or ``{until}``, of an approval ``{approvers, timeout, onTimeout}``.
     """
 
     id: UUID
     name: str
     kind: str
-    action_id: UUID
+    action_id: UUID | None
     sort_order: int
     is_enabled: bool
     when: str | None
@@ -40,11 +44,18 @@ class Step:
     on_failure: str
     retry_policy: dict[str, Any] | None
     timeout_seconds: int | None
+    for_each: str | None
+    max_parallel: int | None
+    wait: dict[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A pipeline; its parts in their order."""
+    """A pipeline; its parts in their order.
+
+    Attributes:
+        on_failure_steps: What runs when a run of it has failed.
+    """
 
     id: UUID
     name: str
@@ -52,6 +63,7 @@ class Pipeline:
     is_enabled: bool
     triggers: Sequence[PipelineTrigger]
     steps: Sequence[Step]
+    on_failure_steps: Sequence[Step]
     version: int
     created_at: datetime
     updated_at: datetime
@@ -96,7 +108,7 @@ async def get_pipeline(connection: Connection, pipeline_id: UUID, *, lock: bool 
 async def _with_parts(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[Pipeline]:
     ids = [row["id"] for row in rows]
     triggers: dict[UUID, list[PipelineTrigger]] = {pipeline_id: [] for pipeline_id in ids}
-    steps: dict[UUID, list[Step]] = {pipeline_id: [] for pipeline_id in ids}
+    steps: dict[tuple[UUID, bool], list[Step]] = {(key, of_failure): [] for key in ids for of_failure in (False, True)}
     cursor = await connection.execute(
         "SELECT * FROM pipeline_triggers WHERE pipeline_id = ANY(%s) ORDER BY sort_order, trigger_id", (ids,)
     )
@@ -106,6 +118,15 @@ async def _with_parts(connection: Connection, rows: Sequence[dict[str, Any]]) ->
         "SELECT * FROM pipeline_steps WHERE pipeline_id = ANY(%s) ORDER BY sort_order, id", (ids,)
     )
     for row in await cursor.fetchall():
-        when = row.pop("when_expression")
-        steps[row.pop("pipeline_id")].append(Step(**row, when=when))
-    return [Pipeline(**row, triggers=triggers[row["id"]], steps=steps[row["id"]]) for row in rows]
+        where = row.pop("pipeline_id"), row.pop("is_failure_step")
+        when, for_each = row.pop("when_expression"), row.pop("for_each_expression")
+        steps[where].append(Step(**row, when=when, for_each=for_each))
+    return [
+        Pipeline(
+            **row,
+            triggers=triggers[row["id"]],
+            steps=steps[row["id"], False],
+            on_failure_steps=steps[row["id"], True],
+        )
+        for row in rows
+    ]

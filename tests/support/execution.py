@@ -26,10 +26,10 @@ _ENDINGS = {"SUCCEEDED", "RETRYING", "WAITING", "FAILED", "FAILED_PERMANENT", "T
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A step to define, with an action definition of its own."""
+    """A step to define; of an action, with a definition of its own."""
 
-    action: str
     name: str
+    action: str = ""
     sort_order: int = 0
     on_failure: str = "stop"
     is_enabled: bool = True
@@ -39,6 +39,11 @@ class Step:
     retry_policy: Mapping[str, Any] | None = None
     timeout_seconds: int | None = None
     on_unknown: str = "fail"
+    kind: str = "action"
+    for_each: str | None = None
+    max_parallel: int | None = None
+    wait: Mapping[str, Any] | None = None
+    is_failure_step: bool = False
 
 
 class Starts:
@@ -83,7 +88,7 @@ class Deployment:
         Returns:
             The trigger's id.
         """
-        await self._define_capabilities({step.action for steps in pipelines for step in steps})
+        await self._define_capabilities({step.action for steps in pipelines for step in steps if step.action})
         trigger_id = uuid4()
         await self.rows(
             "INSERT INTO trigger_definitions VALUES (%s, %s, %s, %s, %s, 1)",
@@ -125,27 +130,13 @@ class Deployment:
         )
         await self.rows("INSERT INTO pipeline_triggers VALUES (%s, %s, %s)", pipeline_id, trigger_id, position)
         for step in steps:
-            action_id = uuid4()
-            config = self.keyring.seal_json(dict(step.config), places.action_config(action_id, NAME))
-            capability = capability_id(NAME, "ACTION", step.action)
+            action_id = await self._define_action(step) if step.kind == "action" else None
             await self.rows(
-                "INSERT INTO action_definitions VALUES (%s, %s, %s, %s, true, NULL, NULL, 1)",
-                action_id,
-                f"action {action_id}",
-                capability,
-                config,
-            )
-            await self.rows(
-                "INSERT INTO action_versions (action_id, version, config_sealed, on_unknown) VALUES (%s, 1, %s, %s)",
-                action_id,
-                config,
-                step.on_unknown,
-            )
-            await self.rows(
-                "INSERT INTO pipeline_steps VALUES (%s, %s, %s, 'action', %s, %s, %s, %s, %s, %s, %s, %s)",
+                "INSERT INTO pipeline_steps VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
                 uuid4(),
                 pipeline_id,
                 step.name,
+                step.kind,
                 action_id,
                 step.sort_order,
                 step.is_enabled,
@@ -154,7 +145,29 @@ class Deployment:
                 step.on_failure,
                 Jsonb(dict(step.retry_policy)) if step.retry_policy is not None else None,
                 step.timeout_seconds,
+                step.for_each,
+                step.max_parallel,
+                Jsonb(dict(step.wait)) if step.wait is not None else None,
+                step.is_failure_step,
             )
+
+    async def _define_action(self, step: Step) -> UUID:
+        action_id = uuid4()
+        config = self.keyring.seal_json(dict(step.config), places.action_config(action_id, NAME))
+        await self.rows(
+            "INSERT INTO action_definitions VALUES (%s, %s, %s, %s, true, NULL, NULL, 1)",
+            action_id,
+            f"action {action_id}",
+            capability_id(NAME, "ACTION", step.action),
+            config,
+        )
+        await self.rows(
+            "INSERT INTO action_versions (action_id, version, config_sealed, on_unknown) VALUES (%s, 1, %s, %s)",
+            action_id,
+            config,
+            step.on_unknown,
+        )
+        return action_id
 
     async def open_event(self, *pipelines: Sequence[Step], context: Mapping[str, Any] | None = None) -> UUID:
         """An event of a new trigger, as dispatch leaves it; its start is confirmed, and no workflow runs."""
@@ -171,8 +184,19 @@ class Deployment:
 
     async def steps(self, event_id: UUID) -> dict[str, dict[str, Any]]:
         """The invocations' rows, by the name of their step."""
-        rows = await self.rows("SELECT * FROM invocations WHERE event_id = %s ORDER BY ordinal", event_id)
+        rows = await self.rows(
+            "SELECT * FROM invocations WHERE event_id = %s AND item_index IS NULL ORDER BY ordinal", event_id
+        )
         return {row["step_name"]: row for row in rows}
+
+    async def items(self, event_id: UUID, step: str) -> list[dict[str, Any]]:
+        """The rows of the items of a ``forEach`` step, in their order."""
+        return await self.rows(
+            "SELECT * FROM invocations WHERE event_id = %s AND step_name = %s AND item_index IS NOT NULL "
+            "ORDER BY item_index",
+            event_id,
+            step,
+        )
 
     async def statuses(self, event_id: UUID) -> dict[str, str]:
         """The status of each step."""
@@ -202,7 +226,8 @@ class Deployment:
         assert event["status"] not in ("PENDING", "RUNNING")
         runs = await self.rows("SELECT * FROM runs WHERE event_id = %s", event_id)
         assert all(run["closed_at"] and run["status"] not in ("PENDING", "RUNNING") for run in runs)
-        for name, row in (await self.steps(event_id)).items():
+        for row in await self.rows("SELECT * FROM invocations WHERE event_id = %s", event_id):
+            name = f"{row['step_name']}[{row['item_index']}]"
             assert row["ended_at"] is not None, f"step {name} has no ending: {row['status']}"
             assert row["next_attempt_at"] is None, f"step {name} announces another attempt"
             await self._check_attempts(name, row)

@@ -115,6 +115,13 @@ class Actions:
             self._note(call)
             raise PermanentFailure("no such recipient")
 
+        @plugin.action("some", display_name="Fail for nines", config_schema={})
+        async def some(call: ActionCall[Any]) -> Any:
+            self._note(call)
+            if call.payload["value"] == 9:
+                raise PermanentFailure("a nine")
+            return {}
+
         @plugin.action("flaky", display_name="Fail at first", config_schema={})
         async def flaky(call: ActionCall[Any]) -> Any:
             self._note(call)

@@ -235,8 +235,9 @@ async def test_an_ending_and_the_closing_at_once_do_not_deadlock(invocation: Inv
     await invocation.claim(1)
     database = invocation.deployment.database
     async with database.transaction() as connection:
-        await events.lock_open(connection, invocation.event_id)
-        await events.recorded_endings(connection, invocation.event_id)
+        manifest = await events.lock_open(connection, invocation.event_id)
+        assert manifest is not None
+        await events.recorded(connection, [run.run_id for run in manifest.runs])
         ending = asyncio.create_task(invocation.end(1, _SUCCESS))
         await _until_somebody_waits(invocation.deployment)
         await attempts.end_open_attempts(connection, [invocation.task.invocation_id], reason="closed")
