@@ -15,6 +15,9 @@ from latchflow.temporal.closing import Start, cancel_waiting, close_event
 from latchflow.temporal.starting import Starter
 
 _BATCH = 50
+_AT_ONCE = 5
+"""Each takes a connection of the pool, which requests need, too."""
+
 _REASON = "Cancelled: a newer event of the trigger took its place (overlap: cancel_other)."
 
 log = structlog.get_logger(__name__)
@@ -32,12 +35,18 @@ async def cancel_due(database: Database, starter: Starter, start: Start) -> int:
 
 
 async def cancel_unwanted(database: Database, starter: Starter, start: Start, unwanted: Sequence[Unwanted]) -> int:
-    """Cancel these events. What fails, because a part is away, stays noted and is tried again.
+    """Cancel the first of these events, a few at a time. What is left, or fails because a part is away, stays noted.
 
     Returns:
         How many were asked for, or closed.
     """
-    answers = await asyncio.gather(*(_cancel(database, starter, start, event) for event in unwanted))
+    few = asyncio.Semaphore(_AT_ONCE)
+
+    async def cancel(event: Unwanted) -> bool:
+        async with few:
+            return await _cancel(database, starter, start, event)
+
+    answers = await asyncio.gather(*map(cancel, unwanted[:_BATCH]))
     return answers.count(True)
 
 

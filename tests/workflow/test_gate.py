@@ -7,7 +7,9 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
+from latchflow.model import InvocationStatus
 from latchflow.store import event_documents, pause
+from latchflow.temporal.closing import close_event
 from latchflow.temporal.dispatch import Firing
 from latchflow.temporal.gatekeeper import Gatekeeper
 from tests.support.execution import Step
@@ -186,3 +188,16 @@ async def test_an_event_killed_by_terminating_its_workflow_lets_the_next_in(engi
         await engine.actions.entered("one")
         await engine.handle(second).cancel()
         assert await engine.finish(second) == "CANCELLED"
+
+
+async def test_a_workflow_that_starts_after_its_event_was_cancelled_calls_no_action(engine: Engine) -> None:
+    """Whoever cancels an event that has no workflow yet may be overtaken by whoever starts it."""
+    trigger_id = await trigger_of(engine, _ECHO, Step(action="echo", name="two", sort_order=1))
+    event_id = await fire(engine, trigger_id)
+    await engine.dispatcher.close()
+    await close_event(
+        engine.deployment.database, event_id, outcomes={}, closed_by="dispatch", default=InvocationStatus.CANCELLED
+    )
+    async with engine.worker():
+        assert await engine.finish(event_id) == "CANCELLED"
+    assert engine.actions.calls == []

@@ -150,14 +150,13 @@ async def test_twenty_deliveries_at_once_to_two_processes_pass_one_gate(two_proc
     webhook = {"plugin": "@latchflow/plugin-webhook", "key": "webhook"}
     transform = {"plugin": "@latchflow/core", "key": "transform"}
     action_id = create("actions", name="one", capability=transform, config={"values": {"one": "1"}})
-    for number, (options, verdicts) in enumerate(
-        [
-            ({"overlap": "skip"}, {"run": 1, "skip": 19}),
-            ({"overlap": "buffer_one"}, {"run": 1, "wait": 1, "skip": 18}),
-            ({"maxRunningEvents": 2}, {"run": 2, "wait": 18}),
-            ({}, {"run": 20}),
-        ]
-    ):
+    cases: list[tuple[dict[str, Any], dict[str, int]]] = [
+        ({"overlap": "skip"}, {"run": 1, "skip": 19}),
+        ({"overlap": "buffer_one"}, {"run": 1, "wait": 1, "skip": 18}),
+        ({"maxRunningEvents": 2}, {"run": 2, "wait": 18}),
+        ({}, {"run": 20}),
+    ]
+    for number, (options, verdicts) in enumerate(cases):
         name = f"hook {number}"
         trigger_id = create("triggers", name=name, capability=webhook, config={"verification": "none"}, **options)
         steps = [{"name": "one", "actionId": action_id}]

@@ -180,6 +180,21 @@ async def test_a_cancellation_wanted_while_temporal_is_away_is_asked_for_when_it
     assert gate.starts.cancelled == [old]
 
 
+async def test_many_that_wait_are_cancelled_bit_by_bit_and_the_newest_is_not_held_up(gate: Gate) -> None:
+    trigger_id = await gate.trigger()
+    await gate.pause(is_paused=True)
+    many = await gate.fire(trigger_id, 60)
+    await gate.pause(is_paused=False)
+    await gate.rule(trigger_id, "cancel_other")
+    (newest,) = await gate.fire(trigger_id)
+    assert gate.starts.started == [newest]
+
+    assert (await gate.states(many)).count("CANCELLED") == 50
+    assert await gate.turn() == 0, "what is to be cancelled is not let in"
+    assert (await gate.dispatchers[0].cancel_due(), await gate.dispatchers[0].cancel_due()) == (10, 0)
+    assert await gate.states(many) == ["CANCELLED"] * 60
+
+
 async def test_an_event_that_was_never_started_is_cancelled_without_being_started(gate: Gate) -> None:
     trigger_id = await gate.trigger("cancel_other")
     gate.starts.failure = _AWAY
