@@ -138,6 +138,7 @@ def deliver(processes: list[ApiProcess], trigger_id: str, times: int) -> list[st
         return list(pool.map(one, range(times)))
 
 
+@pytest.mark.long
 async def test_twenty_deliveries_at_once_to_two_processes_pass_one_gate(two_processes: list[ApiProcess]) -> None:
     admin = two_processes[0].client
 
