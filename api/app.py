@@ -14,10 +14,12 @@ from api.middleware import Authentication, BodyLimit, LastNet
 from api.parts import chores, open_context
 from api.routers import (
     actions,
+    approvals,
     audit,
     bundle_links,
     bundle_objects,
     bundles,
+    callbacks,
     codec,
     config,
     events,
@@ -45,6 +47,7 @@ ROUTERS = (
     pipeline_triggers.router,
     pipeline_steps.router,
     events.router,
+    approvals.router,
     history.router,
     audit.router,
     bundles.router,
@@ -57,6 +60,7 @@ ROUTERS = (
     pause.router,
     release.router,
     hooks.router,
+    callbacks.router,
     codec.router,
     health.router,
     health.runtime_router,

@@ -15,6 +15,7 @@ from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store.database import Database
 from latchflow.temporal.dispatch import Dispatcher
+from latchflow.temporal.waking import Waker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +25,13 @@ class Context:
     Attributes:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
         plugins: What this process can run of them, and how it is kept up to date.
+        waker: Tells invocations that wait that something has come for them.
         administration: What admins do with plugins.
         users: Invites people, by mail.
         services: What reaches outside: mail, providers, and what they are configured with.
         denials: Where refused calls are recorded.
-        rejections: Where deliveries that a trigger refused, or failed to read, are recorded.
+        rejections: Where deliveries that a trigger refused, or failed to read, and callbacks that nobody waits for, are
+            recorded.
     """
 
     settings: Settings
@@ -36,6 +39,7 @@ class Context:
     keyring: Keyring
     temporal: Client
     dispatcher: Dispatcher
+    waker: Waker
     plugins: RunningPlugins
     administration: PluginAdministration
     users: Users

@@ -27,6 +27,7 @@ from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader
 from latchflow.temporal.starting import WorkflowStarter
+from latchflow.temporal.waking import Waker
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -72,7 +73,9 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         open_services(settings, database, keyring, lambda: plugins.live.snapshot)
     )
     plugins.live.before_disposal(services.providers.let_go)
+    waker = Waker(database, client)
     stack.push_async_callback(dispatcher.close)
+    stack.push_async_callback(waker.close)
     await stack.enter_async_context(present(database, me, "api", plugins.live))
     return Context(
         settings=settings,
@@ -80,6 +83,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         keyring=keyring,
         temporal=client,
         dispatcher=dispatcher,
+        waker=waker,
         plugins=plugins,
         administration=PluginAdministration(database, plugins, is_reloading=settings.plugin_hot_reload),
         users=Users(database, services.mail, public_url=settings.public_url),
@@ -95,7 +99,9 @@ async def chores(context: Context) -> AsyncIterator[None]:
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
     closer = Closer(context.database, context.temporal, start=context.dispatcher.start_soon)
     task = asyncio.create_task(
-        leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage))
+        leader.run(
+            lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage, context.waker)
+        )
     )
     try:
         yield

@@ -17,11 +17,13 @@ from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.gatekeeper import Gatekeeper
 from latchflow.temporal.leader import stop_if_cancelled
+from latchflow.temporal.waking import Waker
 
 LEADER_LOCK_ID = 0x1A7C4F11  # any constant that no other lock of the deployment's database uses
 
 _DRAIN_SECONDS = 1.0
 _GATE_SECONDS = 1.0
+_WAKE_SECONDS = 2.0
 _CLOSE_SECONDS = 30.0
 _UPKEEP_SECONDS = 600.0
 _LEFTOVERS_SECONDS = 30.0
@@ -29,13 +31,16 @@ _LEFTOVERS_SECONDS = 30.0
 log = structlog.get_logger(__name__)
 
 
-async def run_chores(database: Database, dispatcher: Dispatcher, closer: Closer, storage: Storage) -> None:
+async def run_chores(
+    database: Database, dispatcher: Dispatcher, closer: Closer, storage: Storage, waker: Waker
+) -> None:
     """Run all loops until cancelled. A part that is away is met with patience, not with an end."""
     gatekeeper = Gatekeeper(database, dispatcher.start_soon)
     async with asyncio.TaskGroup() as group:
         group.create_task(_every(_DRAIN_SECONDS, "drainer", dispatcher.drain))
         group.create_task(_every(_GATE_SECONDS, "gate", gatekeeper.run_once))
         group.create_task(_every(_GATE_SECONDS, "cancelling", dispatcher.cancel_due))
+        group.create_task(_every(_WAKE_SECONDS, "waker", waker.run_once))
         group.create_task(_every(_CLOSE_SECONDS, "closer", closer.run_once))
         group.create_task(_every(_UPKEEP_SECONDS, "upkeep", lambda: upkeep.run(database)))
         group.create_task(_every(_LEFTOVERS_SECONDS, "leftovers of the storage", lambda: _tidy(storage)))

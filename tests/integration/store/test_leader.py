@@ -15,6 +15,7 @@ from latchflow.temporal.chores import run_chores
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader, stop_if_cancelled
+from latchflow.temporal.waking import Waker
 from tests.support.execution import Deployment, Starts
 
 _LOCK_ID = 4711
@@ -140,7 +141,8 @@ async def test_chores_stop_when_told_to_although_one_drops_the_cancellation(
     client = await Client.connect("127.0.0.1:1", lazy=True)
     storage = storage_of(Settings.model_validate({}), deployment.database)
     closer = Closer(deployment.database, client)
-    chores = asyncio.create_task(run_chores(deployment.database, dispatcher, closer, storage))
+    waker = Waker(deployment.database, client)
+    chores = asyncio.create_task(run_chores(deployment.database, dispatcher, closer, storage, waker))
     await asyncio.wait_for(entered.wait(), 5)
     chores.cancel()
     done, _ = await asyncio.wait([chores], timeout=5)
