@@ -98,6 +98,8 @@ async def test_an_event_is_one_document(
         "capability",
         "status",
         "waitingFor",
+        "approvers",
+        "decision",
         "skippedReason",
         "output",
         "nextAttemptAt",
