@@ -40,7 +40,9 @@ from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
 from latchflow.temporal.client import check_namespace, connect
+from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.search import register
+from latchflow.temporal.starting import WorkflowStarter
 from latchflow.temporal.versioning import deployment_config
 from workflows import WORKFLOWS
 
@@ -106,8 +108,11 @@ async def main(plugin: str | None = None) -> int:
             switched_off=settings.switched_off,
         )
         stack.push_async_callback(actions.close)
+        dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
+        stack.push_async_callback(dispatcher.close)
+        events = EventActivities(database, start=dispatcher.start_soon)
         steps = StepActivities(database=database, keyring=keyring, evaluator=evaluator)
-        worker = _worker(client, settings, actions, steps, database, plugin)
+        worker = _worker(client, settings, actions, steps, events, plugin)
         # Listed until the last attempt in progress has ended.
         async with (
             guarded(),
@@ -128,12 +133,11 @@ def _worker(
     settings: Settings,
     actions: ActionActivities,
     steps: StepActivities,
-    database: Database,
+    events: EventActivities,
     plugin: str | None,
 ) -> Worker:
     """The worker of everything, or that of one plugin's actions."""
     is_dedicated = plugin is not None
-    events = EventActivities(database)
     bookkeeping: list[Callable[..., Any]] = [
         events.close_event,
         events.close_run,

@@ -7,14 +7,20 @@ from latchflow.model import Closing, EventStatus, InvocationStatus, RunClosing
 from latchflow.names import CLOSE_EVENT, CLOSE_RUN
 from latchflow.store import events
 from latchflow.store.database import Database
-from latchflow.temporal.closing import close_event, close_run
+from latchflow.temporal.closing import Start, close_event, close_run
 
 
 class EventActivities:
-    """Activities that write to Postgres only."""
+    """Activities that write to Postgres only.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where.
+        start: Starts, behind them, what waited for the end of an event; without it, the drainer does.
+    """
+
+    def __init__(self, database: Database, *, start: Start | None = None) -> None:
         self._database = database
+        self._start = start
 
     @activity.defn(name=CLOSE_EVENT)
     async def close_event(self, closing: Closing) -> str:
@@ -32,6 +38,7 @@ class EventActivities:
             closed_by="workflow",
             reason="cancelled" if closing.is_cancelled else None,
             default=InvocationStatus.CANCELLED if closing.is_cancelled else InvocationStatus.FAILED,
+            start=self._start,
         )
         return status or await self._status_written(closing)
 

@@ -15,7 +15,7 @@ from latchflow.store.definitions import Definition
 
 def trigger_of(definition: Definition) -> Trigger:
     """A trigger definition as people may read it."""
-    return Trigger.model_validate(_fields(definition))
+    return Trigger.model_validate({**_fields(definition), **definition.options})
 
 
 def action_of(definition: Definition) -> Action:
@@ -23,7 +23,7 @@ def action_of(definition: Definition) -> Action:
     return Action.model_validate({**_fields(definition), **definition.options})
 
 
-def draft_of(body: TriggerCreate) -> Draft:
+def draft_of(body: TriggerCreate | ActionCreate) -> Draft:
     """The definition a request asks for."""
     options = (
         plain(
@@ -34,7 +34,7 @@ def draft_of(body: TriggerCreate) -> Draft:
             }
         )
         if isinstance(body, ActionCreate)
-        else {}
+        else {"overlap": body.overlap, "max_running_events": body.max_running_events}
     )
     return Draft(
         name=body.name,

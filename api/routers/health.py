@@ -9,10 +9,10 @@ from fastapi import APIRouter, Response
 from api.auth import Caller, requires
 from api.context import Context, ContextDep
 from api.routing import admin_router
-from api.schemas.health import PluginHealth, ProcessHealth, Readiness, RuntimeHealth, State
+from api.schemas.health import PauseState, PluginHealth, ProcessHealth, Readiness, RuntimeHealth, State
 from api.strain import queue_problems, strain_problems
 from latchflow.errors import ConfigurationError, UnavailableError
-from latchflow.store import events, processes, queues, unrouted
+from latchflow.store import events, gates, pause, processes, queues, unrouted
 from latchflow.store.plugins import list_plugins
 from latchflow.temporal.client import check_namespace
 
@@ -47,6 +47,8 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
         plugins = (await list_plugins(connection, limit=_MOST_PLUGINS, after=None)).items
         unstarted_events = await events.count_unstarted(connection)
         by_queue = await unrouted.count_by_queue(connection)
+        waiting_events = await gates.count_waiting(connection)
+        paused = await pause.read(connection)
         awaited = await queues.awaited(connection)
     problems = []
     if temporal == "away":
@@ -55,7 +57,11 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
         events_have = "event has" if unstarted_events == 1 else "events have"
         problems.append(
             f"{unstarted_events} accepted {events_have} not been started for over 5 seconds: "
-            "each start is repeated until Temporal takes it; the log of the API says why it does not."
+            + (
+                "everything is paused, POST /system/resume starts them."
+                if paused.is_paused
+                else "each start is repeated until Temporal takes it; the log of the API says why it does not."
+            )
         )
     for queue, number in by_queue.items():
         wait = "step waits" if number == 1 else "steps wait"
@@ -70,6 +76,8 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
         problems=problems,
         temporal=temporal,
         unstarted_events=unstarted_events,
+        waiting_events=waiting_events,
+        pause=PauseState.model_validate(paused),
         processes=[ProcessHealth.model_validate({**asdict(process), **process.stats}) for process in alive],
         plugins=[PluginHealth.model_validate({**row, "processes": row["instances"]}) for row in plugins],
     )

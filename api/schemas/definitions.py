@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from api.schemas.conventions import Answer, Body, Name, Time
+from latchflow.gate import Overlap
 
 AttemptSeconds = Annotated[int, Field(ge=1, le=115, strict=True, description="Of one attempt.")]
 OnUnknown = Annotated[
@@ -13,6 +14,12 @@ OnUnknown = Annotated[
     Field(description="What follows when nobody knows whether an effect outside has happened: fail, or do it again."),
 ]
 Switch = Annotated[bool, Field(strict=True)]
+OverlapOption = Annotated[
+    Overlap, Field(description="What becomes of an event that comes while another of the trigger has not ended.")
+]
+MaxRunningEvents = Annotated[
+    int, Field(ge=1, le=1_000_000, strict=True, description="How many of its events run at once; more wait.")
+]
 
 
 class RetryPolicy(Body):
@@ -58,8 +65,8 @@ class CapabilityNameAnswer(Answer):
     key: str
 
 
-class TriggerCreate(Body):
-    """A new trigger definition; its capability by id, or by plugin and key."""
+class DefinitionCreate(Body):
+    """A new definition; its capability by id, or by plugin and key."""
 
     name: Name
     capability_id: UUID | None = None
@@ -74,7 +81,14 @@ class TriggerCreate(Body):
         return self
 
 
-class ActionCreate(TriggerCreate):
+class TriggerCreate(DefinitionCreate):
+    """A new trigger definition; its capability by id, or by plugin and key."""
+
+    overlap: OverlapOption = Overlap.ALLOW_ALL
+    max_running_events: MaxRunningEvents | None = None
+
+
+class ActionCreate(DefinitionCreate):
     """A new action definition; its capability by id, or by plugin and key."""
 
     retry_policy: RetryPolicy | None = None
@@ -82,15 +96,22 @@ class ActionCreate(TriggerCreate):
     on_unknown: OnUnknown = "fail"
 
 
-class TriggerPatch(Body):
-    """Changes of a trigger definition. A config replaces the whole; a secret sent as ``********`` is kept."""
+class DefinitionPatch(Body):
+    """Changes of a definition. A config replaces the whole; a secret sent as ``********`` is kept."""
 
     name: Name = ""
     config: dict[str, Any] = Field(default_factory=dict)
     is_enabled: Switch = True
 
 
-class ActionPatch(TriggerPatch):
+class TriggerPatch(DefinitionPatch):
+    """Changes of a trigger definition. A config replaces the whole; a secret sent as ``********`` is kept."""
+
+    overlap: OverlapOption = Overlap.ALLOW_ALL
+    max_running_events: MaxRunningEvents | None = None
+
+
+class ActionPatch(DefinitionPatch):
     """Changes of an action definition; null gives an option back to its default."""
 
     retry_policy: RetryPolicy | None = None
@@ -98,8 +119,8 @@ class ActionPatch(TriggerPatch):
     on_unknown: OnUnknown = "fail"
 
 
-class Trigger(Answer):
-    """A trigger definition; secrets show as ``********``."""
+class Definition(Answer):
+    """A definition; secrets show as ``********``."""
 
     id: UUID
     name: str
@@ -115,7 +136,14 @@ class Trigger(Answer):
     updated_at: Time
 
 
-class Action(Trigger):
+class Trigger(Definition):
+    """A trigger definition; secrets show as ``********``."""
+
+    overlap: Overlap
+    max_running_events: int | None
+
+
+class Action(Definition):
     """An action definition; secrets show as ``********``."""
 
     retry_policy: RetryPolicyAnswer | None

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from api.schemas.conventions import Answer, Time
 from api.schemas.definitions import CapabilityNameAnswer
+from latchflow.gate import Verdict
 
 
 class AttemptError(Answer):
@@ -81,6 +82,20 @@ class Run(Answer):
     invocations: list[Invocation]
 
 
+class Gate(Answer):
+    """What was decided of an event when it opened.
+
+    Attributes:
+        reason: What stood in its way: ``paused``, ``max_running_events``, or the overlap of its trigger.
+        released_at: When the turn of an event came that had waited.
+    """
+
+    verdict: Verdict
+    reason: str | None
+    at: Time
+    released_at: Time | None
+
+
 class EventSummary(Answer):
     """An event without its context and runs."""
 
@@ -94,6 +109,8 @@ class EventSummary(Answer):
     fired_at: Time
     closed_at: Time | None
     closed_by: str | None
+    closed_reason: str | None
+    gate: Gate | None
     deliveries: int
     workflow_id: str | None
     temporal_url: str | None

@@ -1,9 +1,11 @@
 """How the deployment is."""
 
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from api.schemas.conventions import Answer, Time
+from pydantic import Field
+
+from api.schemas.conventions import Answer, Body, Time
 from api.schemas.plugins import PluginProcess
 
 State = Literal["ok", "away"]
@@ -64,6 +66,21 @@ class PluginHealth(Answer):
     processes: list[PluginProcess]
 
 
+class PauseState(Answer):
+    """Whether accepted events wait, and who changed that last, when and why."""
+
+    is_paused: bool
+    reason: str | None
+    by: str | None
+    at: Time | None
+
+
+class PauseChange(Body):
+    """Why everything is paused, or goes on."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+
+
 class Readiness(Answer):
     """Whether the API can take requests, and how what it needs is."""
 
@@ -77,12 +94,15 @@ class RuntimeHealth(Answer):
 
     Attributes:
         status: ``degraded`` names its reasons in `problems`.
-        unstarted_events: Accepted events that Temporal does not have yet.
+        unstarted_events: Accepted events that Temporal does not have yet, though nothing keeps them from starting.
+        waiting_events: Accepted events that wait for their turn; counted up to ten thousand.
     """
 
     status: Literal["ok", "degraded"]
     problems: list[str]
     temporal: State
     unstarted_events: int
+    waiting_events: int
+    pause: PauseState
     processes: list[ProcessHealth]
     plugins: list[PluginHealth]

@@ -8,7 +8,9 @@ from uuid import UUID
 
 from latchflow.crypto import Keyring
 from latchflow.errors import NotFoundError
-from latchflow.store import places
+from latchflow.model import EventStatus
+from latchflow.store import events, places
+from latchflow.store.capacity import short_of_workers
 from latchflow.store.database import Connection
 from latchflow.store.known_secrets import masker_of_events
 from latchflow.store.pages import Page, page_of
@@ -18,13 +20,16 @@ Key = tuple[datetime, UUID]
 """The sort key of lists by time, newest first."""
 
 _EVENT_FIELDS = """
-    id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, fired_at, closed_at, closed_by, deliveries,
-    workflow_id, is_stuck AS stuck
+    id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, fired_at, closed_at, closed_by,
+    closed_reason, deliveries, workflow_id, is_stuck AS stuck,
+    CASE WHEN gate_verdict IS NOT NULL THEN jsonb_build_object(
+        'verdict', gate_verdict, 'reason', gate_reason, 'at', fired_at, 'released_at', released_at) END AS gate
 """
 _INVOCATION_FIELDS = """
     i.id, i.event_id, i.run_id, i.step_name, i.item_index AS index, i.kind, i.action_id, i.plugin, i.capability_key,
-    i.status, i.skipped_reason, i.next_attempt_at,
-    i.waiting_for, CASE WHEN i.kind = 'approval' THEN i.wait -> 'approvers' END AS approvers, i.decision,
+    i.status, i.skipped_reason, i.next_attempt_at, i.is_partial,
+    CASE WHEN i.status = 'PENDING' AND e.is_waiting THEN 'turn' ELSE i.waiting_for END AS waiting_for,
+    CASE WHEN i.kind = 'approval' THEN i.wait -> 'approvers' END AS approvers, i.decision,
     octet_length(i.output_sealed) AS output_size,
     CASE WHEN octet_length(i.output_sealed) <= %(largest)s THEN i.output_sealed END AS output_sealed
 """
@@ -80,12 +85,13 @@ async def get_event(
         SealError: A key of its values is not in the ring.
     """
     cursor = await connection.execute(
-        f"SELECT {_EVENT_FIELDS}, context_sealed FROM events WHERE id = %(id)s AND {visible('events')}",
+        f"SELECT {_EVENT_FIELDS}, context_sealed, manifest FROM events WHERE id = %(id)s AND {visible('events')}",
         {"id": event_id, **visible_to(limits)},
     )
     event = await cursor.fetchone()
     if event is None:
         raise NotFoundError(f"There is no event {event_id}.")
+    manifest = event.pop("manifest")
     event["context"] = keyring.open_json(event.pop("context_sealed"), places.event_context(event_id))
     cursor = await connection.execute(
         f"""
@@ -96,8 +102,10 @@ async def get_event(
     )
     event["runs"] = await cursor.fetchall()
     cursor = await connection.execute(
-        f"SELECT {_INVOCATION_FIELDS} FROM invocations i WHERE i.run_id = ANY(%(runs)s) "
-        "ORDER BY i.ordinal, i.item_index, i.id",
+        f"""
+        SELECT {_INVOCATION_FIELDS} FROM invocations i JOIN events e ON e.id = i.event_id
+        WHERE i.run_id = ANY(%(runs)s) ORDER BY i.ordinal, i.item_index, i.id
+        """,
         {"runs": [run["id"] for run in event["runs"]], "largest": LARGEST_OUTPUT},
     )
     of_run = defaultdict(list)
@@ -105,7 +113,20 @@ async def get_event(
         of_run[invocation["run_id"]].append(invocation)
     for run in event["runs"]:
         run["invocations"] = of_run[run["id"]]
+    if event["status"] == EventStatus.RUNNING:
+        _show_lack_of_workers(event_id, manifest, of_run)
     return event
+
+
+def _show_lack_of_workers(event_id: UUID, manifest: Any, of_run: Mapping[UUID, list[dict[str, Any]]]) -> None:
+    """Say of what waits for nothing but a worker that it does."""
+    planned = events.readable_manifest({"id": event_id, "manifest": manifest})
+    for run in planned.runs if planned else ():
+        if run.run_id in of_run:
+            short = short_of_workers(run, of_run[run.run_id])
+            for invocation in of_run[run.run_id]:
+                if invocation["id"] in short:
+                    invocation["waiting_for"] = "capacity"
 
 
 async def list_executions(

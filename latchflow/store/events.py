@@ -38,23 +38,31 @@ async def confirm_start(connection: Connection, event_id: UUID) -> None:
 async def unstarted(
     connection: Connection, *, older_than_seconds: float, limit: int, leaving_out: Collection[UUID] = ()
 ) -> list[Manifest]:
-    """Events whose start nobody confirmed, the oldest first."""
+    """Events whose start nobody confirmed, the oldest first; none while everything is paused.
+
+    Those that wait for their turn, or are to be cancelled, are not among them, and not walked over either.
+    """
     rows = await (
         await connection.execute(
             """
             SELECT id, manifest FROM events
-            WHERE start_confirmed_at IS NULL AND closed_at IS NULL AND fired_at < now() - make_interval(secs => %s)
-              AND id <> ALL (%s::uuid[])
-            ORDER BY fired_at LIMIT %s
+            WHERE start_confirmed_at IS NULL AND closed_at IS NULL AND NOT is_waiting AND cancel_wanted_at IS NULL
+              AND coalesce(released_at, fired_at) < now() - make_interval(secs => %s)
+              AND id <> ALL (%s::uuid[]) AND NOT (SELECT is_paused FROM deployment)
+            ORDER BY coalesce(released_at, fired_at) LIMIT %s
             """,
             (older_than_seconds, list(leaving_out), limit),
         )
     ).fetchall()
-    return [manifest for row in rows if (manifest := _readable(row)) is not None]
+    return [manifest for row in rows if (manifest := readable_manifest(row)) is not None]
 
 
-def _readable(row: Mapping[str, Any]) -> Manifest | None:
-    """One that cannot be read must not keep the others from starting; health counts it as unstarted."""
+def readable_manifest(row: Mapping[str, Any]) -> Manifest | None:
+    """The manifest of a row.
+
+    Returns:
+        None when it cannot be read: that must not keep the others from starting. Health counts it as unstarted.
+    """
     try:
         return MANIFEST.validate_python(row["manifest"])
     except ValidationError:
@@ -163,13 +171,18 @@ async def status_of(
 
 
 async def count_unstarted(connection: Connection) -> int:
-    """Open events whose start nobody confirmed within five seconds; counted up to ten thousand."""
+    """Open events that nobody keeps from starting, and whose start nobody confirmed within five seconds.
+
+    Returns:
+        Counted up to ten thousand.
+    """
     row = await (
         await connection.execute(
             """
             SELECT count(*) AS number FROM (
-                SELECT FROM events WHERE start_confirmed_at IS NULL AND closed_at IS NULL
-                AND fired_at < now() - interval '5 seconds' LIMIT 10000) AS waiting
+                SELECT FROM events
+                WHERE start_confirmed_at IS NULL AND closed_at IS NULL AND NOT is_waiting AND cancel_wanted_at IS NULL
+                  AND coalesce(released_at, fired_at) < now() - interval '5 seconds' LIMIT 10000) AS late
             """
         )
     ).fetchone()

@@ -9,10 +9,12 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from latchflow.gate import Decision, Rule, Verdict
 from latchflow.model import EventStatus, Manifest, PipelineInForce, StepInForce
 from latchflow.names import event_workflow_id
 from latchflow.store.database import Connection
 from latchflow.store.events import MANIFEST
+from latchflow.store.gates import rule_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,7 @@ class FiringTrigger:
     Attributes:
         fresh_id: A new UUIDv7 for an event without a dedupe key.
         now: The database's clock at the start of the transaction.
+        rule: What the gate decides by.
     """
 
     id: UUID
@@ -31,6 +34,7 @@ class FiringTrigger:
     capability_key: str
     fresh_id: UUID
     now: datetime
+    rule: Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +47,11 @@ class KnownKey:
 
 @dataclass(frozen=True, kw_only=True)
 class NewEvent:
-    """An event to open; closed at once when its manifest owes nothing.
+    """An event to open; closed at once when its manifest owes nothing, or the gate skips it.
 
     Attributes:
         pipelines: What the manifest was made of, in the same order.
+        decision: The gate's; None when nothing was owed.
     """
 
     manifest: Manifest
@@ -56,6 +61,7 @@ class NewEvent:
     metadata: dict[str, Any]
     invoker: str | None
     context_sealed: bytes
+    decision: Decision | None = None
 
 
 async def lock_trigger(connection: Connection, trigger_id: UUID) -> FiringTrigger | None:
@@ -63,15 +69,16 @@ async def lock_trigger(connection: Connection, trigger_id: UUID) -> FiringTrigge
     row = await (
         await connection.execute(
             """
-            SELECT t.id, t.name, t.is_enabled, p.name AS plugin, c.key AS capability_key, uuidv7() AS fresh_id, now()
-            FROM trigger_definitions t
+            SELECT t.id, t.name, t.is_enabled, p.name AS plugin, c.key AS capability_key, uuidv7() AS fresh_id, now(),
+                   t.overlap, t.max_running_events, d.is_paused
+            FROM deployment d CROSS JOIN trigger_definitions t
             JOIN capabilities c ON c.id = t.capability_id JOIN plugins p ON p.id = c.plugin_id
             WHERE t.id = %s FOR SHARE OF t
             """,
             (trigger_id,),
         )
     ).fetchone()
-    return FiringTrigger(**row) if row else None
+    return FiringTrigger(rule=rule_of(row), **row) if row else None
 
 
 async def claim_key(
@@ -139,13 +146,14 @@ async def pipelines_in_force(connection: Connection, trigger_id: UUID) -> list[P
 
 async def insert_event(connection: Connection, event: NewEvent) -> None:
     """Open an event with its runs and invocations."""
-    manifest = event.manifest
+    manifest, decision = event.manifest, event.decision
     is_owed = bool(manifest.runs)
     await connection.execute(
         """
         INSERT INTO events (id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, context_sealed,
-                            manifest, workflow_id, fired_at, closed_at, closed_by)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                            manifest, workflow_id, fired_at, closed_at, closed_by, closed_reason, gate_verdict,
+                            gate_reason, is_waiting)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         """,
         (
             manifest.event_id,
@@ -161,10 +169,20 @@ async def insert_event(connection: Connection, event: NewEvent) -> None:
             event.fired_at,
             None if is_owed else event.fired_at,
             None if is_owed else "dispatch",
+            None if is_owed else _why_ignored(decision),
+            decision.verdict if decision else None,
+            decision.reason if decision else None,
+            decision is not None and decision.verdict is Verdict.WAIT,
         ),
     )
     if is_owed:
         await _insert_runs(connection, event)
+
+
+def _why_ignored(decision: Decision | None) -> str:
+    if decision is None:
+        return "No enabled pipeline was attached to the trigger."
+    return f"Skipped: an event of the trigger had not ended when this one came (overlap: {decision.reason})."
 
 
 async def _insert_runs(connection: Connection, event: NewEvent) -> None:

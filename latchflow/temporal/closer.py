@@ -11,7 +11,7 @@ from latchflow.names import TRIGGER_EVENT_WORKFLOW, event_id_of, event_workflow_
 from latchflow.store import silence
 from latchflow.store.database import Database
 from latchflow.store.silence import SilentEvent
-from latchflow.temporal.closing import close_event
+from latchflow.temporal.closing import Start, close_event
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 _BATCH = 200
@@ -37,7 +37,10 @@ log = structlog.get_logger(__name__)
 class Closer:
     """Closes events whose workflow is over or gone, and marks those whose workflow task keeps failing."""
 
-    def __init__(self, database: Database, client: Client, *, stuck_after_attempts: int = 3) -> None:
+    def __init__(
+        self, database: Database, client: Client, *, stuck_after_attempts: int = 3, start: Start | None = None
+    ) -> None:
+        self._start = start
         self._database = database
         self._client = client
         self._stuck_after_attempts = stuck_after_attempts
@@ -94,7 +97,12 @@ class Closer:
         if reason is None:
             return False
         status = await close_event(
-            self._database, event.id, outcomes={}, closed_by="closer", reason=f"Closed: {reason}."
+            self._database,
+            event.id,
+            outcomes={},
+            closed_by="closer",
+            reason=f"Closed: {reason}.",
+            start=self._start,
         )
         if status is not None:
             log.warning("event closed", event_id=str(event.id), status=status, reason=reason)

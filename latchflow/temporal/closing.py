@@ -1,12 +1,15 @@
 """Closing an event or one of its runs: every invocation gets an ending, every run its status. Safe to repeat."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from latchflow import plan
-from latchflow.model import EventStatus, InvocationStatus, Outcome, PlannedRun, RunStatus
-from latchflow.store import attempts, events, invocations, items
+from latchflow.model import EventStatus, InvocationStatus, Manifest, Outcome, PlannedRun, RunStatus
+from latchflow.store import attempts, events, gates, invocations, items
 from latchflow.store.database import Connection, Database
+
+Start = Callable[[Sequence[Manifest]], None]
+"""Starts workflows soon; what is lost on the way is the drainer's."""
 
 
 async def close_event(
@@ -17,16 +20,18 @@ async def close_event(
     closed_by: str,
     reason: str | None = None,
     default: InvocationStatus = InvocationStatus.FAILED,
+    start: Start | None = None,
 ) -> EventStatus | None:
-    """Close an event in one transaction.
+    """Close an event, and let in what waited for its end, in one transaction.
 
     Args:
         database: Where.
         event_id: Which.
         outcomes: What the caller knows of invocations; what an attempt recorded comes before it.
-        closed_by: ``workflow`` or ``closer``.
+        closed_by: ``workflow``, ``closer`` or ``dispatch``.
         reason: Why, when it was not the ordinary way.
         default: The status of invocations nobody knows anything of.
+        start: Starts what was let in; without it, the drainer does after a few seconds.
 
     Returns:
         The status written; None when the event was closed already, or is not there.
@@ -35,14 +40,41 @@ async def close_event(
         UnavailableError: The database is away.
     """
     rest = Outcome(invocation_id=event_id, status=default, reason=reason)
+    released: list[Manifest] = []
     async with database.transaction() as connection:
+        trigger_id = await gates.hold_of_event(connection, event_id)
         manifest = await events.lock_open(connection, event_id)
         if manifest is None:
             return None
-        statuses = await _close_runs(connection, manifest.runs, outcomes, rest)
-        status = plan.event_status(statuses)
-        await events.close(connection, event_id, status=status, closed_by=closed_by, reason=reason)
-        return status
+        status = await _close(connection, manifest, outcomes, rest, closed_by=closed_by)
+        if trigger_id is not None:
+            released = await gates.release(connection, trigger_id)
+    if start is not None:
+        start(released)
+    return status
+
+
+async def cancel_waiting(
+    connection: Connection, event_id: UUID, *, closed_by: str = "dispatch", reason: str = "cancelled"
+) -> bool:
+    """Close an event that waits for its turn as CANCELLED: no workflow knows of it.
+
+    Args:
+        connection: Inside a transaction that has not locked a row of an event yet.
+        event_id: Which.
+        closed_by: Who closes it.
+        reason: Why.
+
+    Returns:
+        False when it does not wait: it is closed, unknown, or its turn has come.
+    """
+    await gates.hold_of_event(connection, event_id)
+    manifest = await events.lock_open(connection, event_id) if await gates.lock_waiting(connection, event_id) else None
+    if manifest is None:
+        return False
+    rest = Outcome(invocation_id=event_id, status=InvocationStatus.CANCELLED, reason=reason)
+    await _close(connection, manifest, {}, rest, closed_by=closed_by)
+    return True
 
 
 async def close_run(
@@ -66,6 +98,14 @@ async def close_run(
         run = await events.lock_run(connection, event_id, run_id)
         if run is not None:
             await _close_runs(connection, [run], outcomes, rest)
+
+
+async def _close(
+    connection: Connection, manifest: Manifest, outcomes: Mapping[UUID, Outcome], rest: Outcome, *, closed_by: str
+) -> EventStatus:
+    status = plan.event_status(await _close_runs(connection, manifest.runs, outcomes, rest))
+    await events.close(connection, manifest.event_id, status=status, closed_by=closed_by, reason=rest.reason)
+    return status
 
 
 async def _close_runs(

@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -15,12 +15,15 @@ from temporalio.service import RPCError, RPCStatusCode
 from latchflow import plan
 from latchflow.crypto import Keyring
 from latchflow.errors import ConflictError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
+from latchflow.gate import Decision, Verdict
 from latchflow.masking import readable, readable_json
 from latchflow.model import AuditKind, Manifest, Phase
 from latchflow.names import event_id_of_key
-from latchflow.store import audit, events, firings, places
+from latchflow.store import audit, events, firings, gates, places
 from latchflow.store.database import Connection, Database
 from latchflow.store.firings import FiringTrigger, NewEvent
+from latchflow.store.gates import Unwanted
+from latchflow.temporal.cancelling import cancel_due, cancel_unwanted
 from latchflow.temporal.closing import close_event
 from latchflow.temporal.starting import Starter
 
@@ -75,6 +78,22 @@ class Accepted:
     is_duplicate: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """What a transaction of a dispatch came to.
+
+    Attributes:
+        to_start: Set when the event runs at once.
+        unwanted: Events that it takes the place of.
+        refusal: Raised after the commit, so that its audit entry stays.
+    """
+
+    accepted: Accepted
+    to_start: Manifest | None = None
+    unwanted: Sequence[Unwanted] = ()
+    refusal: ConflictError | None = None
+
+
 class Dispatcher:
     """Opens events and starts their workflows.
 
@@ -92,10 +111,10 @@ class Dispatcher:
         self._keyring = keyring
         self._starter = starter
         self._dedicated = dedicated
-        self._starts: set[asyncio.Task[_Answer]] = set()
+        self._starts: set[asyncio.Task[object]] = set()
 
     async def dispatch(self, firing: Firing) -> Accepted:
-        """Make a firing durable; its workflow starts right after the commit, or by the drainer.
+        """Make a firing durable; its workflow starts right after the commit, or by the drainer, or when its turn comes.
 
         Raises:
             NotFoundError: No such trigger.
@@ -112,15 +131,27 @@ class Dispatcher:
         _check_metadata(firing.metadata)
         _check_key(firing.key)
         async with self._database.transaction() as connection:
-            accepted, manifest, refusal = await self._open(connection, firing, context)
-        if refusal is not None:
-            raise refusal
-        if manifest is not None and len(self._starts) < _MOST_STARTS:
-            # Temporal being slow or away must not hold the answer up: the event is durable already.
-            task = asyncio.create_task(self._start(manifest))
-            self._starts.add(task)
-            task.add_done_callback(self._starts.discard)
-        return accepted
+            opened = await self._open(connection, firing, context)
+        if opened.refusal is not None:
+            raise opened.refusal
+        if opened.to_start is not None:
+            self.start_soon([opened.to_start])
+        if opened.unwanted:
+            self._soon(cancel_unwanted(self._database, self._starter, self.start_soon, opened.unwanted))
+        return opened.accepted
+
+    def start_soon(self, manifests: Sequence[Manifest]) -> None:
+        """Start workflows without waiting for Temporal: it may be slow or away, and the events are durable already."""
+        for manifest in manifests:
+            self._soon(self._start(manifest))
+
+    def _soon(self, work: Coroutine[Any, Any, object]) -> None:
+        if len(self._starts) >= _MOST_STARTS:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._starts.add(task)
+        task.add_done_callback(self._starts.discard)
 
     async def drain(self, *, older_than_seconds: float = 5.0) -> int:
         """Start everything that was not confirmed in time, the oldest first.
@@ -143,15 +174,21 @@ class Dispatcher:
             if len(waiting) < _DRAIN_BATCH or "away" in answers:
                 return total
 
+    async def cancel_due(self) -> int:
+        """Ask again to cancel what a newer event took the place of, as long as Temporal did not hear of it.
+
+        Returns:
+            How many were asked for, or closed.
+        """
+        return await cancel_due(self._database, self._starter, self.start_soon)
+
     async def close(self) -> None:
         """Let starts in progress finish; what does not is the drainer's."""
         if self._starts:
             await asyncio.wait(self._starts, timeout=3)
 
-    async def _open(
-        self, connection: Connection, firing: Firing, context: bytes
-    ) -> tuple[Accepted, Manifest | None, ConflictError | None]:
-        """One event, or the one its key stands for. A refusal is returned, so that its audit entry is committed."""
+    async def _open(self, connection: Connection, firing: Firing, context: bytes) -> _Opened:
+        """One event, or the one its key stands for."""
         trigger = await firings.lock_trigger(connection, firing.trigger_id)
         if trigger is None:
             raise NotFoundError(f"There is no trigger {firing.trigger_id}.")
@@ -167,11 +204,19 @@ class Dispatcher:
                 if firing.body_hash is not None and known.body_hash not in (None, firing.body_hash):
                     await _record(connection, trigger, firing, Phase.REJECTED, known.event_id, "key reused")
                     message = "This dedupe key came before with another body. Use a new key for a new request."
-                    return accepted, None, ConflictError(message)
+                    return _Opened(accepted=accepted, refusal=ConflictError(message))
                 await _record(connection, trigger, firing, Phase.DUPLICATE, known.event_id)
-                return accepted, None, None
+                return _Opened(accepted=accepted)
         pipelines = await firings.pipelines_in_force(connection, trigger.id)
         manifest = plan.manifest(event_id, trigger.id, trigger.name, pipelines, self._dedicated)
+        decision: Decision | None = None
+        unwanted: Sequence[Unwanted] = ()
+        if manifest.runs:  # what owes nothing takes nobody's place
+            decision = await gates.decide(connection, trigger.id, trigger.rule)
+            if decision.cancels_others:
+                unwanted = await gates.unwant_others(connection, trigger.id)
+            if decision.verdict is Verdict.SKIP:
+                pipelines, manifest = [], replace(manifest, runs=())
         event = NewEvent(
             manifest=manifest,
             pipelines=pipelines,
@@ -180,10 +225,16 @@ class Dispatcher:
             metadata=dict(firing.metadata),
             invoker=firing.invoker,
             context_sealed=self._keyring.seal(context, places.event_context(event_id)),
+            decision=decision,
         )
         await firings.insert_event(connection, event)
-        await _record(connection, trigger, firing, Phase.SUCCEEDED, event_id)
-        return Accepted(event_id=event_id, is_duplicate=False), manifest if manifest.runs else None, None
+        await _record(connection, trigger, firing, Phase.SUCCEEDED, event_id, decision=decision)
+        runs_now = decision is not None and decision.verdict is Verdict.RUN
+        return _Opened(
+            accepted=Accepted(event_id=event_id, is_duplicate=False),
+            to_start=manifest if runs_now else None,
+            unwanted=unwanted,
+        )
 
     async def _start(self, manifest: Manifest) -> _Answer:
         """Start and confirm; what is not started stays with the drainer."""
@@ -203,7 +254,14 @@ class Dispatcher:
         """Temporal will never take this workflow, whoever asks: the event ends, and says why."""
         reason = f"Temporal refuses its workflow: {error}. Make the pipelines of the trigger smaller."
         try:
-            await close_event(self._database, manifest.event_id, outcomes={}, closed_by="dispatch", reason=reason)
+            await close_event(
+                self._database,
+                manifest.event_id,
+                outcomes={},
+                closed_by="dispatch",
+                reason=reason,
+                start=self.start_soon,
+            )
         except UnavailableError:
             return "away"
         log.error("event closed, Temporal refuses it", event_id=str(manifest.event_id), reason=str(error))
@@ -230,7 +288,11 @@ async def _record(
     phase: Phase,
     event_id: UUID,
     reason: str | None = None,
+    decision: Decision | None = None,
 ) -> None:
+    detail: dict[str, Any] = {"reason": reason} if reason else {}
+    if decision is not None:
+        detail["gate"] = {"verdict": decision.verdict, "reason": decision.reason}
     entry = audit.AuditEntry(
         kind=AuditKind.TRIGGER,
         phase=phase,
@@ -239,7 +301,7 @@ async def _record(
         trigger_definition_id=trigger.id,
         trigger_event_id=event_id,
         actor=firing.invoker,
-        detail={"reason": reason} if reason else {},
+        detail=detail,
     )
     await audit.record(connection, entry)
 

@@ -3,6 +3,7 @@
 import time
 from datetime import timedelta
 from typing import Protocol
+from uuid import UUID
 
 from temporalio.client import Client
 from temporalio.common import TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -19,10 +20,14 @@ _PLAIN_SECONDS = 5.0  # how long starts leave the search attributes out after Te
 
 
 class Starter(Protocol):
-    """Starts an event's workflow; answers only when Temporal has it."""
+    """Starts and cancels workflows of events; answers only when Temporal knows."""
 
     async def start(self, manifest: Manifest) -> None:
         """Start it; that it was started already is a success."""
+        ...
+
+    async def cancel(self, event_id: UUID) -> bool:
+        """Ask for the cancellation of an event's workflow; False when none of it is open."""
         ...
 
 
@@ -72,3 +77,21 @@ class WorkflowStarter:
             )
         except WorkflowAlreadyStartedError:
             return
+
+    async def cancel(self, event_id: UUID) -> bool:
+        """Ask for the cancellation of an event's workflow; asking again changes nothing.
+
+        Returns:
+            False when no workflow of it is open: none was started, or it is over.
+
+        Raises:
+            RPCError: Temporal did not accept it.
+            RuntimeError: Temporal cannot be reached.
+        """
+        try:
+            await self._client.get_workflow_handle(event_workflow_id(event_id)).cancel(rpc_timeout=_RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True

@@ -51,6 +51,7 @@ class Starts:
 
     def __init__(self) -> None:
         self.started: list[UUID] = []
+        self.cancelled: list[UUID] = []
         self.failure: Exception | None = None
         self.refused: dict[UUID, Exception] = {}
 
@@ -59,6 +60,12 @@ class Starts:
         if failure is not None:
             raise failure
         self.started.append(manifest.event_id)
+
+    async def cancel(self, event_id: UUID) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        self.cancelled.append(event_id)
+        return event_id in self.started
 
 
 class Deployment:

@@ -166,7 +166,7 @@ class Engine:
         self.backends = NO_SERVICES
         self.evaluator = InProcess()
         self.dispatcher = Dispatcher(deployment.database, deployment.keyring, WorkflowStarter(client))
-        self.closer = Closer(deployment.database, client)
+        self.closer = Closer(deployment.database, client, start=self.dispatcher.start_soon)
 
     def activities(self, kind: type[ActionActivities] = ActionActivities, registry: Registry | None = None) -> Any:
         """The activities of a worker, of the real class or of one that misbehaves."""
@@ -185,7 +185,7 @@ class Engine:
     ) -> AsyncIterator[Worker]:
         """A worker as `worker.py` makes it, but in the sandbox, and with quicker heartbeats."""
         poller = PollerBehaviorSimpleMaximum(2)
-        events = EventActivities(self.deployment.database)
+        events = EventActivities(self.deployment.database, start=self.dispatcher.start_soon)
         steps = StepActivities(
             database=self.deployment.database, keyring=self.deployment.keyring, evaluator=self.evaluator
         )
