@@ -23,8 +23,8 @@ from latchflow.store import audit, events, firings, gates, places
 from latchflow.store.database import Connection, Database
 from latchflow.store.firings import FiringTrigger, NewEvent
 from latchflow.store.gates import Unwanted
-from latchflow.temporal.cancelling import cancel_due, cancel_unwanted
 from latchflow.temporal.closing import close_event
+from latchflow.temporal.displacing import cancel_due, cancel_unwanted
 from latchflow.temporal.starting import Starter
 
 MAX_CONTEXT_BYTES = 512 * 1024
