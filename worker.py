@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRu
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.actions import ActionActivities
+from activities.bulk import BulkActivities
 from activities.events import EventActivities
 from activities.steps import StepActivities
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, LatchflowError
-from latchflow.names import TASK_QUEUE, plugin_task_queue
+from latchflow.names import CORE_TASK_QUEUE, TASK_QUEUE, plugin_task_queue
 from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
 from latchflow.runtime.isolation.strain import STRAIN
@@ -39,13 +40,20 @@ from latchflow.store import plugin_catalog
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
+from latchflow.temporal.cancelling import Canceller
 from latchflow.temporal.client import check_namespace, connect
-from workflows import WORKFLOWS
+from latchflow.temporal.dispatch import Dispatcher
+from latchflow.temporal.rerunning import Rerunner
+from latchflow.temporal.starting import WorkflowStarter
+from workflows import CORE_WORKFLOWS, WORKFLOWS
 
 HOME = Path(__file__).resolve().parent
 
 _POLLERS = 2
 """A frozen process swallows one attempt per open poll; eager dispatch makes few pollers enough."""
+
+_CORE_ACTIVITIES = 10
+"""Long work of our own at once in this process."""
 
 _STRAINED = 75
 """The exit status (of ``sysexits.h``: try again) when threads that plugins left over take too much of the process."""
@@ -107,6 +115,8 @@ async def main(plugin: str | None = None) -> int:
         stack.push_async_callback(actions.close)
         steps = StepActivities(database=database, keyring=keyring, evaluator=evaluator)
         worker = _worker(client, settings, actions, steps, database, plugin)
+        if plugin is None:
+            await stack.enter_async_context(_core_worker(client, settings, database, keyring))
         # Listed until the last attempt in progress has ended.
         async with guarded(), present(database, me, "worker", plugins.live, plugin=plugin), worker:
             loaded = sorted(plugins.live.snapshot.plugins)
@@ -149,6 +159,32 @@ def _worker(
         default_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
         graceful_shutdown_timeout=policies.SHUTDOWN_GRACE,
     )
+
+
+@asynccontextmanager
+async def _core_worker(client: Client, settings: Settings, database: Database, keyring: Keyring) -> AsyncIterator[None]:
+    """A worker of core's own long work, beside that of events, while the block runs."""
+    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
+    canceller = Canceller(database, client)
+    rerunner = Rerunner(database, keyring, dispatcher, dedicated=settings.dedicated)
+    bulk = BulkActivities(database, canceller=canceller, rerunner=rerunner, dispatcher=dispatcher)
+    worker = Worker(
+        client,
+        task_queue=CORE_TASK_QUEUE,
+        workflows=CORE_WORKFLOWS,
+        activities=[bulk.continue_bulk],
+        workflow_runner=SandboxedWorkflowRunner() if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
+        max_concurrent_activities=_CORE_ACTIVITIES,
+        activity_task_poller_behavior=PollerBehaviorSimpleMaximum(_POLLERS),
+        workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(_POLLERS),
+        sticky_queue_schedule_to_start_timeout=policies.STICKY_TIMEOUT,
+        max_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
+        default_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
+    )
+    async with worker:
+        yield
+    await dispatcher.close()
+    await canceller.close()
 
 
 async def _until_over(stop: asyncio.Event, slots: int) -> int:

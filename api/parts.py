@@ -21,11 +21,14 @@ from latchflow.settings import Settings
 from latchflow.store import deployments
 from latchflow.store.database import Database
 from latchflow.store.tokens import check_bootstrap_token, ensure_bootstrap_token
+from latchflow.temporal.bulk import BulkOperations
+from latchflow.temporal.cancelling import Canceller
 from latchflow.temporal.chores import LEADER_LOCK_ID, run_chores
 from latchflow.temporal.client import check_namespace, connect
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader
+from latchflow.temporal.rerunning import Rerunner
 from latchflow.temporal.starting import WorkflowStarter
 
 HOME = Path(__file__).resolve().parent.parent
@@ -68,11 +71,13 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         running_plugins(database, keyring, settings, home=settings.home or HOME, watches=True)
     )
     dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
+    canceller = Canceller(database, client)
     services = await stack.enter_async_context(
         open_services(settings, database, keyring, lambda: plugins.live.snapshot)
     )
     plugins.live.before_disposal(services.providers.let_go)
     stack.push_async_callback(dispatcher.close)
+    stack.push_async_callback(canceller.close)
     await stack.enter_async_context(present(database, me, "api", plugins.live))
     return Context(
         settings=settings,
@@ -80,6 +85,9 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         keyring=keyring,
         temporal=client,
         dispatcher=dispatcher,
+        canceller=canceller,
+        rerunner=Rerunner(database, keyring, dispatcher, dedicated=settings.dedicated),
+        bulk=BulkOperations(database, client),
         plugins=plugins,
         administration=PluginAdministration(database, plugins, is_reloading=settings.plugin_hot_reload),
         users=Users(database, services.mail, public_url=settings.public_url),
@@ -95,7 +103,16 @@ async def chores(context: Context) -> AsyncIterator[None]:
     leader = Leader(context.database.url, lock_id=LEADER_LOCK_ID)
     closer = Closer(context.database, context.temporal)
     task = asyncio.create_task(
-        leader.run(lambda: run_chores(context.database, context.dispatcher, closer, context.services.storage))
+        leader.run(
+            lambda: run_chores(
+                context.database,
+                context.dispatcher,
+                closer,
+                context.services.storage,
+                canceller=context.canceller,
+                bulk=context.bulk,
+            )
+        )
     )
     try:
         yield

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from latchflow.crypto import Keyring
 from latchflow.errors import NotFoundError
+from latchflow.names import TEST_RUN_ID
 from latchflow.store import places
 from latchflow.store.database import Connection
 from latchflow.store.known_secrets import masker_of_events
@@ -17,9 +18,9 @@ from latchflow.store.visibility import Limits, visible, visible_run, visible_to
 Key = tuple[datetime, UUID]
 """The sort key of lists by time, newest first."""
 
-_EVENT_FIELDS = """
-    id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, fired_at, closed_at, closed_by, deliveries,
-    workflow_id, is_stuck AS stuck
+_EVENT_FIELDS = f"""
+    id, nullif(trigger_id, '{TEST_RUN_ID}') AS trigger_id, trigger_name, status, scheduled_for, metadata, invoker,
+    fired_at, closed_at, closed_by, deliveries, workflow_id, rerun_of, is_stuck AS stuck
 """
 _INVOCATION_FIELDS = """
     i.id, i.event_id, i.run_id, i.step_name, i.item_index AS index, i.kind, i.action_id, i.plugin, i.capability_key,

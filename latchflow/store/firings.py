@@ -10,7 +10,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from latchflow.model import EventStatus, Manifest, PipelineInForce, StepInForce
-from latchflow.names import event_workflow_id
+from latchflow.names import TEST_RUN_ID, TEST_RUN_NAME, event_workflow_id
 from latchflow.store.database import Connection
 from latchflow.store.events import MANIFEST
 
@@ -47,6 +47,7 @@ class NewEvent:
 
     Attributes:
         pipelines: What the manifest was made of, in the same order.
+        rerun_of: The event that it repeats.
     """
 
     manifest: Manifest
@@ -56,6 +57,7 @@ class NewEvent:
     metadata: dict[str, Any]
     invoker: str | None
     context_sealed: bytes
+    rerun_of: UUID | None = None
 
 
 async def lock_trigger(connection: Connection, trigger_id: UUID) -> FiringTrigger | None:
@@ -72,6 +74,13 @@ async def lock_trigger(connection: Connection, trigger_id: UUID) -> FiringTrigge
         )
     ).fetchone()
     return FiringTrigger(**row) if row else None
+
+
+async def fresh_id(connection: Connection) -> tuple[UUID, datetime]:
+    """A new UUIDv7, and the database's clock at the start of the transaction."""
+    row = await (await connection.execute("SELECT uuidv7() AS id, now()")).fetchone()
+    assert row is not None  # noqa: S101 - it names no table
+    return row["id"], row["now"]
 
 
 async def claim_key(
@@ -137,6 +146,41 @@ async def pipelines_in_force(connection: Connection, trigger_id: UUID) -> list[P
     return found
 
 
+async def tried_out(connection: Connection, action_id: UUID) -> PipelineInForce | None:
+    """What the test run of an action owes: one step, whose payload is not evaluated; None when there is no action.
+
+    A disabled action may be tried out, too.
+    """
+    row = await (
+        await connection.execute(
+            """
+            SELECT a.id, a.name, a.id AS action_id, a.version AS action_version, a.name AS action_name,
+                   a.retry_policy AS action_retry_policy, a.timeout_seconds AS action_timeout_seconds,
+                   p.name AS plugin, c.key AS capability_key, c.is_inline
+            FROM action_definitions a
+            JOIN capabilities c ON c.id = a.capability_id JOIN plugins p ON p.id = c.plugin_id
+            WHERE a.id = %s FOR SHARE OF a
+            """,
+            (action_id,),
+        )
+    ).fetchone()
+    if row is None:
+        return None
+    step = StepInForce(
+        **row,
+        sort_order=0,
+        is_enabled=True,
+        is_action_enabled=True,
+        kind="action",
+        on_failure="stop",
+        when=None,
+        input={},
+        retry_policy=None,
+        timeout_seconds=None,
+    )
+    return PipelineInForce(id=TEST_RUN_ID, name=TEST_RUN_NAME, version=step.action_version or 1, steps=(step,))
+
+
 async def insert_event(connection: Connection, event: NewEvent) -> None:
     """Open an event with its runs and invocations."""
     manifest = event.manifest
@@ -144,8 +188,8 @@ async def insert_event(connection: Connection, event: NewEvent) -> None:
     await connection.execute(
         """
         INSERT INTO events (id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, context_sealed,
-                            manifest, workflow_id, fired_at, closed_at, closed_by)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                            manifest, workflow_id, fired_at, closed_at, closed_by, rerun_of)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         """,
         (
             manifest.event_id,
@@ -161,6 +205,7 @@ async def insert_event(connection: Connection, event: NewEvent) -> None:
             event.fired_at,
             None if is_owed else event.fired_at,
             None if is_owed else "dispatch",
+            event.rerun_of,
         ),
     )
     if is_owed:

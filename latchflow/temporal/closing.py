@@ -24,7 +24,7 @@ async def close_event(
         database: Where.
         event_id: Which.
         outcomes: What the caller knows of invocations; what an attempt recorded comes before it.
-        closed_by: ``workflow`` or ``closer``.
+        closed_by: ``workflow``, ``closer``, ``dispatch`` or ``operator``.
         reason: Why, when it was not the ordinary way.
         default: The status of invocations nobody knows anything of.
 
@@ -34,15 +34,30 @@ async def close_event(
     Raises:
         UnavailableError: The database is away.
     """
-    rest = Outcome(invocation_id=event_id, status=default, reason=reason)
     async with database.transaction() as connection:
-        manifest = await events.lock_open(connection, event_id)
-        if manifest is None:
-            return None
-        statuses = await _close_runs(connection, manifest.runs, outcomes, rest)
-        status = plan.event_status(statuses)
-        await events.close(connection, event_id, status=status, closed_by=closed_by, reason=reason)
-        return status
+        return await close_event_within(
+            connection, event_id, outcomes=outcomes, closed_by=closed_by, reason=reason, default=default
+        )
+
+
+async def close_event_within(
+    connection: Connection,
+    event_id: UUID,
+    *,
+    outcomes: Mapping[UUID, Outcome],
+    closed_by: str,
+    reason: str | None,
+    default: InvocationStatus,
+) -> EventStatus | None:
+    """Close an event inside a transaction. Args and result as those of `close_event`."""
+    rest = Outcome(invocation_id=event_id, status=default, reason=reason)
+    manifest = await events.lock_open(connection, event_id)
+    if manifest is None:
+        return None
+    statuses = await _close_runs(connection, manifest.runs, outcomes, rest)
+    status = plan.event_status(statuses)
+    await events.close(connection, event_id, status=status, closed_by=closed_by, reason=reason)
+    return status
 
 
 async def close_run(
@@ -61,11 +76,24 @@ async def close_run(
     Raises:
         UnavailableError: The database is away.
     """
-    rest = Outcome(invocation_id=run_id, status=default, reason=reason)
     async with database.transaction() as connection:
-        run = await events.lock_run(connection, event_id, run_id)
-        if run is not None:
-            await _close_runs(connection, [run], outcomes, rest)
+        await close_run_within(connection, event_id, run_id, outcomes=outcomes, default=default, reason=reason)
+
+
+async def close_run_within(
+    connection: Connection,
+    event_id: UUID,
+    run_id: UUID,
+    *,
+    outcomes: Mapping[UUID, Outcome],
+    default: InvocationStatus,
+    reason: str | None,
+) -> None:
+    """Close a run before its event, inside a transaction. Args as those of `close_event`."""
+    rest = Outcome(invocation_id=run_id, status=default, reason=reason)
+    run = await events.lock_run(connection, event_id, run_id)
+    if run is not None:
+        await _close_runs(connection, [run], outcomes, rest)
 
 
 async def _close_runs(

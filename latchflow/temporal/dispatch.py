@@ -115,12 +115,32 @@ class Dispatcher:
             accepted, manifest, refusal = await self._open(connection, firing, context)
         if refusal is not None:
             raise refusal
-        if manifest is not None and len(self._starts) < _MOST_STARTS:
+        if manifest is not None:
+            self.begin(manifest)
+        return accepted
+
+    async def open(self, connection: Connection, event: NewEvent, entry: audit.AuditEntry) -> Manifest | None:
+        """Open an event whose manifest is ready, in the transaction that has made it.
+
+        Args:
+            connection: Inside that transaction, which holds the lock of the trigger if there is one.
+            event: The event.
+            entry: Says in the audit that it was opened.
+
+        Returns:
+            What to `begin` when the transaction is committed; None when the event owes nothing.
+        """
+        await firings.insert_event(connection, event)
+        await audit.record(connection, entry)
+        return event.manifest if event.manifest.runs else None
+
+    def begin(self, manifest: Manifest) -> None:
+        """Start the workflow of an event whose transaction is committed; what is not started is the drainer's."""
+        if len(self._starts) < _MOST_STARTS:
             # Temporal being slow or away must not hold the answer up: the event is durable already.
             task = asyncio.create_task(self._start(manifest))
             self._starts.add(task)
             task.add_done_callback(self._starts.discard)
-        return accepted
 
     async def drain(self, *, older_than_seconds: float = 5.0) -> int:
         """Start everything that was not confirmed in time, the oldest first.
@@ -165,10 +185,11 @@ class Dispatcher:
             if known is not None:
                 accepted = Accepted(event_id=known.event_id, is_duplicate=True)
                 if firing.body_hash is not None and known.body_hash not in (None, firing.body_hash):
-                    await _record(connection, trigger, firing, Phase.REJECTED, known.event_id, "key reused")
+                    entry = _entry(trigger, firing, Phase.REJECTED, known.event_id, "key reused")
+                    await audit.record(connection, entry)
                     message = "This dedupe key came before with another body. Use a new key for a new request."
                     return accepted, None, ConflictError(message)
-                await _record(connection, trigger, firing, Phase.DUPLICATE, known.event_id)
+                await audit.record(connection, _entry(trigger, firing, Phase.DUPLICATE, known.event_id))
                 return accepted, None, None
         pipelines = await firings.pipelines_in_force(connection, trigger.id)
         manifest = plan.manifest(event_id, trigger.id, trigger.name, pipelines, self._dedicated)
@@ -181,9 +202,8 @@ class Dispatcher:
             invoker=firing.invoker,
             context_sealed=self._keyring.seal(context, places.event_context(event_id)),
         )
-        await firings.insert_event(connection, event)
-        await _record(connection, trigger, firing, Phase.SUCCEEDED, event_id)
-        return Accepted(event_id=event_id, is_duplicate=False), manifest if manifest.runs else None, None
+        opened = await self.open(connection, event, _entry(trigger, firing, Phase.SUCCEEDED, event_id))
+        return Accepted(event_id=event_id, is_duplicate=False), opened, None
 
     async def _start(self, manifest: Manifest) -> _Answer:
         """Start and confirm; what is not started stays with the drainer."""
@@ -223,15 +243,10 @@ def _is_away(error: Exception) -> bool:
     return not isinstance(error, RPCError) or error.status in _AWAY
 
 
-async def _record(
-    connection: Connection,
-    trigger: FiringTrigger,
-    firing: Firing,
-    phase: Phase,
-    event_id: UUID,
-    reason: str | None = None,
-) -> None:
-    entry = audit.AuditEntry(
+def _entry(
+    trigger: FiringTrigger, firing: Firing, phase: Phase, event_id: UUID, reason: str | None = None
+) -> audit.AuditEntry:
+    return audit.AuditEntry(
         kind=AuditKind.TRIGGER,
         phase=phase,
         plugin_name=trigger.plugin,
@@ -241,7 +256,6 @@ async def _record(
         actor=firing.invoker,
         detail={"reason": reason} if reason else {},
     )
-    await audit.record(connection, entry)
 
 
 def _as_json(value: Mapping[str, Any], what: str) -> bytes:

@@ -11,6 +11,8 @@ from latchflow.services.storage import storage_of
 from latchflow.settings import Settings
 from latchflow.store import upkeep
 from latchflow.store.database import Database
+from latchflow.temporal.bulk import BulkOperations
+from latchflow.temporal.cancelling import Canceller
 from latchflow.temporal.chores import run_chores
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
@@ -140,7 +142,10 @@ async def test_chores_stop_when_told_to_although_one_drops_the_cancellation(
     client = await Client.connect("127.0.0.1:1", lazy=True)
     storage = storage_of(Settings.model_validate({}), deployment.database)
     closer = Closer(deployment.database, client)
-    chores = asyncio.create_task(run_chores(deployment.database, dispatcher, closer, storage))
+    canceller, bulk = Canceller(deployment.database, client), BulkOperations(deployment.database, client)
+    chores = asyncio.create_task(
+        run_chores(deployment.database, dispatcher, closer, storage, canceller=canceller, bulk=bulk)
+    )
     await asyncio.wait_for(entered.wait(), 5)
     chores.cancel()
     done, _ = await asyncio.wait([chores], timeout=5)
