@@ -47,6 +47,7 @@ async def engine(deployment: Deployment, temporal: Client, monkeypatch: pytest.M
     engine = Engine(deployment, temporal)
     yield engine
     await engine.dispatcher.close()
+    await engine.canceller.close()
     engine.actions.registry.close()
 
 
