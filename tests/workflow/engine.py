@@ -214,17 +214,20 @@ class Engine:
         async with worker:
             yield worker
 
-    def core_worker(self) -> Worker:
-        """A worker of core's own long work."""
-        bulk = BulkActivities(
+    def bulk_activities(self) -> BulkActivities:
+        """What carries bulk operations out."""
+        return BulkActivities(
             self.deployment.database, canceller=self.canceller, rerunner=self.rerunner, dispatcher=self.dispatcher
         )
+
+    def core_worker(self) -> Worker:
+        """A worker of core's own long work."""
         poller = PollerBehaviorSimpleMaximum(2)
         return Worker(
             self.client,
             task_queue=CORE_TASK_QUEUE,
             workflows=CORE_WORKFLOWS,
-            activities=[bulk.continue_bulk],
+            activities=[self.bulk_activities().continue_bulk],
             activity_task_poller_behavior=poller,
             workflow_task_poller_behavior=poller,
         )

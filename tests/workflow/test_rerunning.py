@@ -35,7 +35,7 @@ class Outside:
 
     def calls(self) -> Counter[str]:
         """How often each step was called."""
-        return Counter(self._file.read_text(encoding="utf-8").split())
+        return Counter(self._file.read_text(encoding="utf-8").splitlines())
 
     def mend(self) -> None:
         """Let the action succeed from now on."""
@@ -109,7 +109,7 @@ async def _delete_workflow(engine: Engine, event_id: UUID) -> None:
             workflow_execution=WorkflowExecution(workflow_id=event_workflow_id(event_id)),
         )
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await engine.handle(event_id).describe()

@@ -189,8 +189,8 @@ async def test_a_bulk_operation_counts_what_matches_and_waits_for_temporal(
         ({"status": "FAILED"}, 0),
         ({"status": "RUNNING"}, 0),
         ({"pipelineId": str(uuid4())}, 0),
-        ({"firedBefore": "2020-01-01T00:00:00Z"}, 0),
-        ({"firedAfter": "2020-01-01T00:00:00Z"}, 2),
+        ({"firedBefore": "2020-01-01T00:00:00.000000Z"}, 0),
+        ({"firedAfter": "2020-01-01T00:00:00.000000Z"}, 2),
         ({"all": True}, 2),
     ],
 )
