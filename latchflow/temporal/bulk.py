@@ -134,5 +134,6 @@ async def finish(connection: Connection, bulk_id: UUID, *, fault: str | None = N
 
 
 async def _record(connection: Connection, about: Bulk, operation: str, detail: Mapping[str, Any]) -> None:
-    detail = {"object": "bulk", "id": str(about.id), "operation": operation, "of": about.operation, **detail}
+    about_it = {"object": "bulk", "id": str(about.id), "operation": operation, "of": about.operation}
+    detail = {**about_it, "caller": dict(about.caller), **detail}
     await audit.record(connection, audit.AuditEntry(kind=AuditKind.ADMIN, actor=about.started_by, detail=detail))

@@ -15,8 +15,8 @@ from latchflow.temporal.codec import data_converter
 from tests.support.execution import FAKE_KEY, Deployment
 from tests.workflow.engine import BEAT, HISTORIES, Engine
 
-KeepHistory = Callable[[str, UUID], Awaitable[None]]
-"""Stores an event's history under a name, when the tests run with --record-histories."""
+KeepHistory = Callable[[str, UUID | str], Awaitable[None]]
+"""Stores the history of an event, or of a workflow id, under a name, when the tests run with --record-histories."""
 
 # Without these, every step of a lone workflow waits; see latchflow/dev/temporal_server.py.
 _DYNAMIC_CONFIG = (
@@ -53,9 +53,10 @@ async def engine(deployment: Deployment, temporal: Client, monkeypatch: pytest.M
 
 @pytest.fixture
 def keep_history(request: pytest.FixtureRequest, engine: Engine) -> KeepHistory:
-    async def keep(name: str, event_id: UUID) -> None:
+    async def keep(name: str, of: UUID | str) -> None:
         if request.config.getoption("--record-histories"):
-            history = await engine.handle(event_id).fetch_history()
+            handle = engine.handle(of) if isinstance(of, UUID) else engine.client.get_workflow_handle(of)
+            history = await handle.fetch_history()
             (HISTORIES / f"{name}.json").write_text(history.to_json() + "\n", encoding="utf-8")
 
     return keep

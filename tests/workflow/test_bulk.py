@@ -73,6 +73,8 @@ async def test_every_matching_event_is_run_again_once_the_oldest_first_and_none_
     async with engine.core_worker():
         begun = await _begin(engine, "rerun", status="FAILED")
         done = await _finished(engine, begun.id)
+        await engine.client.get_workflow_handle(bulk_workflow_id(begun.id)).result()
+    await keep_history("bulk", bulk_workflow_id(begun.id))
 
     assert (done.status, done.total, done.done, done.failed) == ("SUCCEEDED", 12, 12, 0)
     assert await _rerun_of(engine) == old

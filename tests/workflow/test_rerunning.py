@@ -20,6 +20,7 @@ from latchflow.sdk import ActionCall, PermanentFailure, Plugin
 from latchflow.store import places
 from tests.support.execution import Step
 from tests.support.registries import registry_of
+from tests.workflow.conftest import KeepHistory
 from tests.workflow.engine import Engine
 
 _FAILED = Rerun(start="failed")
@@ -121,7 +122,7 @@ async def _delete_workflow(engine: Engine, event_id: UUID) -> None:
 @pytest.mark.parametrize("definitions", ["now", "then"])
 @pytest.mark.parametrize("is_gone", [False, True], ids=["within the retention", "after the retention"])
 async def test_a_rerun_from_what_failed_calls_no_kept_step_again_and_later_steps_see_their_outputs(
-    engine: Engine, outside: Outside, definitions: Any, is_gone: bool
+    engine: Engine, outside: Outside, keep_history: KeepHistory, definitions: Any, is_gone: bool
 ) -> None:
     async with engine.worker(registry=outside.registry):
         old = await _failed(engine, _three())
@@ -131,6 +132,7 @@ async def test_a_rerun_from_what_failed_calls_no_kept_step_again_and_later_steps
         new = await _rerun(engine, old, Rerun(start="failed", definitions=definitions))
 
         assert await engine.finish(new) == "SUCCEEDED"
+    await keep_history("rerun_from_failed", new)
     assert outside.calls() == {"first": 1, "second": 1, "third": 2, "fourth": 1}
     assert await engine.deployment.output(new, "third") == {"order": 7, "call": 2}
     assert (await engine.deployment.output(new, "fourth"))["payload"] == {"order": 7}
