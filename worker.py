@@ -2,8 +2,6 @@
 
 import argparse
 import asyncio
-import logging
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,9 +23,10 @@ from activities.steps import StepActivities
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, LatchflowError
 from latchflow.names import CORE_TASK_QUEUE, TASK_QUEUE, plugin_task_queue
+from latchflow.runtime.ending import end_process
 from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
-from latchflow.runtime.isolation.strain import STRAIN
+from latchflow.runtime.isolation.strain import EXIT_STATUS, STRAIN
 from latchflow.runtime.isolation.watchdog import guarded
 from latchflow.runtime.lifecycle.live import LiveRegistry
 from latchflow.runtime.lifecycle.presence import ProcessIdentity, present
@@ -36,7 +35,7 @@ from latchflow.runtime.providers.host_services import check_settings, open_servi
 from latchflow.services.resources import Resources
 from latchflow.services.users import Users
 from latchflow.settings import Settings
-from latchflow.store import plugin_catalog
+from latchflow.store import plugin_catalog, queues
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
@@ -55,18 +54,15 @@ _POLLERS = 2
 _CORE_ACTIVITIES = 10
 """Long work of our own at once in this process."""
 
-_STRAINED = 75
-"""The exit status (of ``sysexits.h``: try again) when threads that plugins left over take too much of the process."""
-
 _STRAIN_CHECK_SECONDS = 1.0
 
 log = structlog.get_logger("worker")
 
 
 async def main(plugin: str | None = None) -> int:
-    """Run until SIGTERM or SIGINT, or until plugins have left too many threads over.
+    """Run until SIGTERM or SIGINT, or until plugins have left too much over.
 
-    Attempts in progress then finish within the grace.
+    Attempts in progress then finish within the grace; that of other plugins' work is as long as an attempt may last.
 
     Args:
         plugin: Work for this plugin only, on its own task queue.
@@ -77,7 +73,7 @@ async def main(plugin: str | None = None) -> int:
     settings = Settings.load()
     set_up_logs(settings)
     if plugin is not None:
-        _check_dedicated(plugin, settings)
+        await _check_dedicated(plugin, settings)
     keyring = Keyring.from_setting(settings.encryption_key.get_secret_value())
     check_settings(settings)
     home = settings.home or HOME
@@ -118,11 +114,17 @@ async def main(plugin: str | None = None) -> int:
         if plugin is None:
             await stack.enter_async_context(_core_worker(client, settings, database, keyring))
         # Listed until the last attempt in progress has ended.
-        async with guarded(), present(database, me, "worker", plugins.live, plugin=plugin), worker:
+        async with (
+            guarded(),
+            present(database, me, "worker", plugins.live, plugin=plugin),
+            _grace(stop, actions),
+            worker,
+        ):
             loaded = sorted(plugins.live.snapshot.plugins)
             log.info("worker ready", identity=str(me), plugins=loaded, task_queue=worker.task_queue)
             status = await _until_over(stop, settings.plugin_action_concurrency)
-            log.info("worker stops", grace_seconds=policies.SHUTDOWN_GRACE.total_seconds())
+            grace = policies.SHUTDOWN_GRACE if stop.is_set() else policies.DRAIN_GRACE
+            log.info("worker stops", grace_seconds=grace.total_seconds())
     return status
 
 
@@ -157,8 +159,25 @@ def _worker(
         sticky_queue_schedule_to_start_timeout=policies.STICKY_TIMEOUT,
         max_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
         default_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
-        graceful_shutdown_timeout=policies.SHUTDOWN_GRACE,
+        # Of a worker that nobody told to stop; for the others see `_grace`.
+        graceful_shutdown_timeout=policies.DRAIN_GRACE,
     )
+
+
+@asynccontextmanager
+async def _grace(stop: asyncio.Event, actions: ActionActivities) -> AsyncIterator[None]:
+    """Cut the attempts in progress short when the process was told to stop, also while it drains."""
+
+    async def cut_short() -> None:
+        await stop.wait()
+        await asyncio.sleep(policies.SHUTDOWN_GRACE.total_seconds())
+        actions.interrupt()
+
+    task = asyncio.create_task(cut_short())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 @asynccontextmanager
@@ -192,24 +211,35 @@ async def _until_over(stop: asyncio.Event, slots: int) -> int:
         if STRAIN.is_too_much_for(slots):
             report = STRAIN.report()
             log.error(
-                "plugins left too many threads over: the worker ends, to be started again",
+                "plugins left too much over: the worker ends, to be started again",
                 threads=report["leftoverThreads"],
+                tasks=report["leftoverTasks"],
                 slots=slots,
                 left_by=report["leftover"],
             )
-            return _STRAINED
+            return EXIT_STATUS
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), _STRAIN_CHECK_SECONDS)
     return 0
 
 
-def _check_dedicated(plugin: str, settings: Settings) -> None:
-    if plugin not in settings.dedicated:
-        named = ", ".join(sorted(settings.dedicated)) or "no plugin"
-        raise ConfigurationError(
-            f"--plugin {plugin}: LATCHFLOW_DEDICATED_PLUGINS names {named}. Add the plugin there, for the API and for "
-            "every worker, or its steps do not come to this one."
-        )
+async def _check_dedicated(plugin: str, settings: Settings) -> None:
+    if plugin in settings.dedicated:
+        return
+    with suppress(LatchflowError):
+        async with Database.open(settings) as database, database.connection() as connection:
+            if number := (await queues.awaited(connection)).get(plugin):
+                log.warning(
+                    "LATCHFLOW_DEDICATED_PLUGINS does not name this plugin: the worker does what came before, no more",
+                    plugin=plugin,
+                    steps=number,
+                )
+                return
+    named = ", ".join(sorted(settings.dedicated)) or "no plugin"
+    raise ConfigurationError(
+        f"--plugin {plugin}: LATCHFLOW_DEDICATED_PLUGINS names {named}. Add the plugin there, for the API and for "
+        "every worker, or its steps do not come to this one."
+    )
 
 
 async def _check_loaded(plugin: str | None, live: LiveRegistry, database: Database) -> None:
@@ -219,8 +249,11 @@ async def _check_loaded(plugin: str | None, live: LiveRegistry, database: Databa
         known = await plugin_catalog.get(connection, plugin)
     if known is not None and known.status == "DISABLED":
         return  # this worker ends the steps that come to it, with that reason
+    if known is not None and known.status == "DISCOVERED":
+        log.warning("this worker's plugin is not enabled: it is loaded as soon as it is", plugin=plugin)
+        return
     raise ConfigurationError(
-        f"--plugin {plugin}: this plugin is not here, not enabled, or has failed. Look at PLUGINS_PATH, and at "
+        f"--plugin {plugin}: this plugin is not here, or has failed. Look at PLUGINS_PATH, and at "
         "GET /admin/plugins for its status."
     )
 
@@ -236,17 +269,22 @@ def _runtime(settings: Settings) -> Runtime | None:
         raise ConfigurationError(message) from None
 
 
+async def _to_the_end(plugin: str | None) -> int:
+    end_process(await main(plugin))  # what comes after this waits for every thread of the loop
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Run the worker to its end.
+    """Run the worker to the end of the process: 0 after a stop that was asked for, 75 when plugins left too much over.
+
+    The watchdog ends the process with 70.
 
     Returns:
-        The exit status: 0 after a stop that was asked for, 75 when plugins have left too many threads over, 1 after a
-        fault. The watchdog ends the process with 70.
+        The exit status 1, after a fault.
     """
     parser = argparse.ArgumentParser(prog="worker.py", description="Run one worker process.", allow_abbrev=False)
     parser.add_argument("--plugin", metavar="NAME", help="work for this plugin only, on its own task queue")
     try:
-        return uvloop.run(main(parser.parse_args(arguments).plugin))
+        return uvloop.run(_to_the_end(parser.parse_args(arguments).plugin))
     except LatchflowError as error:
         sys.stderr.write(f"latchflow: {error.message}\n")
         return 1
@@ -256,8 +294,4 @@ def run(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    status = run(sys.argv[1:])
-    logging.shutdown()
-    sys.stderr.flush()
-    # Threads of plugins that never came back must not keep a worker alive that polls nothing any more.
-    os._exit(status)
+    end_process(run(sys.argv[1:]))

@@ -27,7 +27,16 @@ from latchflow.model import ActionTask, InvocationStatus, Outcome, Phase
 from latchflow.names import EXECUTE_ACTION, NOT_HERE, PLUGIN_DISABLED, SUPERSEDED
 from latchflow.runtime.guard import Backends, Grant, GuardedServices
 from latchflow.runtime.invoking.configs import ConfigError
-from latchflow.runtime.invoking.invoker import Call, Failure, Result, Resumption, Success, Waiting, invoke
+from latchflow.runtime.invoking.invoker import (
+    CLEAN_UP_SECONDS,
+    Call,
+    Failure,
+    Result,
+    Resumption,
+    Success,
+    Waiting,
+    invoke,
+)
 from latchflow.runtime.lifecycle.live import LiveRegistry
 from latchflow.runtime.lifecycle.migrating import is_saved_by_newer
 from latchflow.runtime.lifecycle.registry import LoadedAction
@@ -80,6 +89,13 @@ class ActionActivities:
         self._switched_off = switched_off
         self._scope = Scope(database, keyring, evaluator)
         self._recorder = Recorder(database)
+        self._running: set[asyncio.Task[Any] | None] = set()
+
+    def interrupt(self) -> None:
+        """Cancel the attempts in progress: the worker stops, and their time is up. Another worker makes them again."""
+        for task in self._running:
+            if task is not None:
+                task.cancel()
 
     async def close(self) -> None:
         """Let records in progress be written."""
@@ -99,6 +115,14 @@ class ActionActivities:
         Raises:
             ApplicationError: Every other ending; its first detail is the invocation's status once that is final.
         """
+        running = asyncio.current_task()
+        self._running.add(running)
+        try:
+            return await self._execute(task)
+        finally:
+            self._running.discard(running)
+
+    async def _execute(self, task: ActionTask) -> Outcome:
         row = await self._load(task)
         if row.ended_at is not None:
             return endings.settled(row, self._keyring)
@@ -248,6 +272,7 @@ class ActionActivities:
             records=ServiceRecords(self._recorder, self._keyring, row, number=number),
             host_loop=asyncio.get_running_loop(),
             deadline=datetime.now(UTC) + timedelta(seconds=attempt.task.step.timeout_seconds),
+            clean_up=timedelta(seconds=CLEAN_UP_SECONDS),
             resends_unknown=row.on_unknown == "resend",
             calls_made=attempt.calls_made,
         )

@@ -11,6 +11,7 @@ import uvicorn
 from api.app import create_app
 from api.parts import check_parts
 from latchflow.errors import ConfigurationError
+from latchflow.runtime.ending import end_process
 from latchflow.runtime.isolation.watchdog import guarded
 from latchflow.settings import Settings
 from latchflow.telemetry import set_up_logs
@@ -21,7 +22,11 @@ log = structlog.get_logger("api")
 
 
 def main() -> int:
-    """Serve; the exit status is 1 when the configuration cannot be used, said in one line."""
+    """Serve until the process ends, with status 0 after a signal.
+
+    Returns:
+        The exit status 1, when the configuration cannot be used, said in one line.
+    """
     try:
         settings = Settings.load()
         set_up_logs(settings)
@@ -47,11 +52,16 @@ def main() -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         server.run(sockets=[listener])
-    return 0 if server.started else 1
+    return 1
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, as soon as it does."""
+    """Says where it listens, as soon as it does, and ends the process."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve to the end of the process, because what comes after this waits for every thread of the loop."""
+        await super().serve(sockets)
+        end_process(0 if self.started else 1)
 
     async def main_loop(self) -> None:
         """Serve until a signal comes; end the process when its loop is blocked."""
@@ -83,4 +93,4 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

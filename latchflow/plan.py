@@ -110,6 +110,26 @@ def skips(run: PlannedRun, outcomes: Outcomes) -> tuple[Outcome, ...]:
     return (*found, *(_skip(step, NOT_NEEDED) for step in not_needed))
 
 
+def endings(run: PlannedRun, known: Outcomes, rest: Outcome) -> dict[UUID, Outcome]:
+    """How every step of a run ended that is over: what is known, what follows from it, and for what is left, the rest.
+
+    Args:
+        run: The run.
+        known: What was recorded, or told by the workflow.
+        rest: Whose status and reason the others get: FAILED, or CANCELLED when somebody cancelled.
+    """
+    ended = {step.invocation_id: known[step.invocation_id] for step in run.every_step if step.invocation_id in known}
+    for steps in (run.steps, run.failure_steps):
+        for outcome in skips(run, ended):
+            # What a cancellation kept from running was cancelled, too; only disabled steps would not have run anyway.
+            if rest.status is not InvocationStatus.CANCELLED or outcome.reason != PREVIOUS_FAILED:
+                ended[outcome.invocation_id] = outcome
+        for step in steps:
+            key = step.invocation_id
+            ended.setdefault(key, Outcome(invocation_id=key, status=rest.status, reason=rest.reason))
+    return ended
+
+
 def run_status(run: PlannedRun, outcomes: Outcomes) -> RunStatus:
     """The status of a run whose steps have all ended; a missing outcome counts as failed.
 

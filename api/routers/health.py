@@ -10,9 +10,9 @@ from api.auth import Caller, requires
 from api.context import Context, ContextDep
 from api.routing import admin_router
 from api.schemas.health import PluginHealth, ProcessHealth, Readiness, RuntimeHealth, State
-from api.strain import strain_problems
+from api.strain import queue_problems, strain_problems
 from latchflow.errors import ConfigurationError, UnavailableError
-from latchflow.store import events, processes
+from latchflow.store import events, processes, queues
 from latchflow.store.plugins import list_plugins
 from latchflow.temporal.client import check_namespace
 
@@ -47,6 +47,7 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
         plugins = (await list_plugins(connection, limit=_MOST_PLUGINS, after=None)).items
         unstarted_events = await events.count_unstarted(connection)
         unrouted = await events.count_unrouted(connection)
+        awaited = await queues.awaited(connection)
     problems = []
     if temporal == "away":
         problems.append("Temporal does not answer: accepted events wait.")
@@ -59,7 +60,8 @@ async def runtime_health(context: ContextDep, _: Annotated[Caller, requires("plu
     if unrouted:
         wait = "step waits" if unrouted == 1 else "steps wait"
         problems.append(f"{unrouted} {wait} for a worker that has their plugin (status UNROUTED).")
-    problems += strain_problems(alive, context.settings.dedicated)
+    problems += queue_problems(alive, context.settings.dedicated, awaited)
+    problems += strain_problems(alive)
     problems += [problem for plugin in plugins for problem in _plugin_problems(plugin)]
     return RuntimeHealth(
         status="degraded" if problems else "ok",

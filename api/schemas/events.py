@@ -30,14 +30,17 @@ class Attempt(Answer):
 
 
 class Invocation(Answer):
-    """One step's execution in one run."""
+    """One step's execution in one run, or that of one item of its list: then it has an `index`.
+
+    A delay and an approval have neither an action nor a capability.
+    """
 
     id: UUID
     step_name: str
     index: int | None
     kind: str
-    action_id: UUID
-    capability: CapabilityNameAnswer
+    action_id: UUID | None
+    capability: CapabilityNameAnswer | None
     status: str
     waiting_for: str | None = None
     skipped_reason: str | None

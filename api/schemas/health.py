@@ -31,7 +31,9 @@ class ProcessHealth(Answer):
 
     Attributes:
         dedicated_plugin: The one plugin that a dedicated worker is for.
-        leftover_threads: Threads of plugins that live on though nobody waits for them; `leftover` lists 20 at most.
+        leftover_threads: Threads of plugins that live on though nobody waits for them; `leftover` lists 20 at most of
+            threads and tasks.
+        leftover_tasks: Coroutines of plugins that go on although they were cancelled.
         replaced_loops: How often a plugin blocked its loop so long that it was replaced, since the process started.
     """
 
@@ -44,6 +46,7 @@ class ProcessHealth(Answer):
     seen_at: Time
     dedicated_plugin: str | None = None
     leftover_threads: int = 0
+    leftover_tasks: int = 0
     leftover: tuple[LeftoverThread, ...] = ()
     replaced_loops: int = 0
     replaced: tuple[ReplacedLoop, ...] = ()

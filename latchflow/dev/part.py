@@ -8,6 +8,7 @@ from collections.abc import Callable
 from latchflow.dev.part_log import PartLog
 from latchflow.dev.process_state import ProcessState
 from latchflow.dev.program import Program, ProgramFailedError, RunningProgram, describe_ending
+from latchflow.runtime.isolation import strain
 
 _MAX_DEATHS = 5
 _WITHIN_SECONDS = 60.0
@@ -98,6 +99,10 @@ class Part:
         if not self.has_been_ready and reason.startswith(_ERROR_PREFIX):
             # What the operator must correct does not get better by another try.
             raise ProgramFailedError(f"{name}: {reason.removeprefix(_ERROR_PREFIX)}", name=name, tail=())
+        if status == strain.EXIT_STATUS:
+            # What is left over comes again, as often as the plugin leaves it: no reason to end what others run.
+            self._say(f"{name} {ending}: plugins left too much over in it; starting it again.")
+            return
         self._deaths.append(now)
         if len(self._deaths) == _MAX_DEATHS and now - self._deaths[0] <= _WITHIN_SECONDS:
             message = f"{name} ended {_MAX_DEATHS} times within a minute; the last time it {ending}."

@@ -1,6 +1,7 @@
 """Ending background tasks."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 _AGAIN_SECONDS = 0.5
@@ -15,3 +16,17 @@ async def end_task(task: "asyncio.Task[Any]") -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_AGAIN_SECONDS)
+
+
+async def until_done(work: Coroutine[Any, Any, None]) -> None:
+    """Do something to its end, whoever asks meanwhile to cancel; the request is passed on afterwards."""
+    task = asyncio.ensure_future(work)
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError
+    task.result()

@@ -25,7 +25,7 @@ _EVENT_FIELDS = f"""
 _INVOCATION_FIELDS = """
     i.id, i.event_id, i.run_id, i.step_name, i.item_index AS index, i.kind, i.action_id, i.plugin, i.capability_key,
     i.status, i.skipped_reason, i.next_attempt_at,
-    CASE WHEN i.status = 'WAITING' THEN 'time' END AS waiting_for, octet_length(i.output_sealed) AS output_size,
+    i.waiting_for, octet_length(i.output_sealed) AS output_size,
     CASE WHEN octet_length(i.output_sealed) <= %(largest)s THEN i.output_sealed END AS output_sealed
 """
 
@@ -148,7 +148,7 @@ async def _completed(
     return [
         {
             **invocation,
-            "capability": {"plugin": invocation["plugin"], "key": invocation["capability_key"]},
+            "capability": _capability(invocation),
             "output": masker.value(_output(invocation, keyring)),
             "attempts": [
                 {**attempt, "progress": masker.value(attempt["progress"]), "error": masker.value(attempt["error"])}
@@ -157,6 +157,12 @@ async def _completed(
         }
         for invocation in invocations
     ]
+
+
+def _capability(invocation: Mapping[str, Any]) -> dict[str, str] | None:
+    if not invocation["plugin"]:
+        return None
+    return {"plugin": invocation["plugin"], "key": invocation["capability_key"]}
 
 
 def _output(invocation: Mapping[str, Any], keyring: Keyring) -> Any:

@@ -102,7 +102,7 @@ async def _close_runs(
     recorded = await events.recorded(connection, [run.run_id for run in runs])
     statuses = []
     for run in runs:
-        endings = _endings(run, recorded.endings, outcomes, rest)
+        endings = plan.endings(run, {**outcomes, **recorded.endings}, rest)  # a record comes before what is told
         left = [outcome for key, outcome in endings.items() if key not in recorded.endings]
         open_items = recorded.open_items.get(run.run_id, [])
         reason = rest.reason or "The event was closed."
@@ -116,20 +116,3 @@ async def _close_runs(
         statuses.append((run.run_id, plan.run_status(run, endings)))
     await events.close_runs(connection, statuses)
     return [status for _, status in statuses]
-
-
-def _endings(
-    run: PlannedRun, recorded: Mapping[UUID, Outcome], outcomes: Mapping[UUID, Outcome], rest: Outcome
-) -> dict[UUID, Outcome]:
-    """What an attempt recorded, then what the caller knows, then what follows from both, then the rest."""
-    known = {**outcomes, **recorded}
-    endings = {step.invocation_id: known[step.invocation_id] for step in run.every_step if step.invocation_id in known}
-    for steps in (run.steps, run.failure_steps):
-        for outcome in plan.skips(run, endings):
-            # What a cancellation kept from running was cancelled, too; only disabled steps would not have run anyway.
-            if rest.status is not InvocationStatus.CANCELLED or outcome.reason != plan.PREVIOUS_FAILED:
-                endings[outcome.invocation_id] = outcome
-        for step in steps:
-            key = step.invocation_id
-            endings.setdefault(key, Outcome(invocation_id=key, status=rest.status, reason=rest.reason))
-    return endings

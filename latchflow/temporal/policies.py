@@ -16,8 +16,12 @@ a running action within two of them."""
 STICKY_TIMEOUT = timedelta(seconds=2)
 """How long a workflow task waits for the worker that has the workflow cached, before any other may take it."""
 
-SHUTDOWN_GRACE = timedelta(seconds=8)
-"""How long attempts in progress may go on after SIGTERM; below the ten seconds container engines give."""
+SHUTDOWN_GRACE = timedelta(seconds=6)
+"""How long attempts in progress may go on after SIGTERM. With what they get to clean up and the record of their ending
+it stays below the ten seconds container engines give."""
+
+DRAIN_GRACE = timedelta(seconds=125)
+"""How long they may go on in a worker that ends because of what plugins left over: longer than any attempt lasts."""
 
 BOOKKEEPING_RETRY = TemporalRetryPolicy(
     initial_interval=timedelta(milliseconds=200), backoff_coefficient=2, maximum_interval=timedelta(seconds=2)
@@ -40,9 +44,9 @@ FAILURE_TYPES: tuple[type[BaseException], ...] = (
 of a bad deployment into a final failure of every workflow in flight."""
 
 START_TO_CLOSE = timedelta(seconds=120)
-"""Temporal's net below the invoker, which ends the plugin itself after ``timeout_seconds`` (115 at most). For every
-step the same: what is left of it is the time in which an ending can be written while Postgres comes back, and a
-worker that dies is noticed by its heartbeats long before."""
+"""Temporal's net below the invoker, which ends the plugin itself after ``timeout_seconds`` (115 at most), and after two
+seconds to clean up. For every step the same: what is left of it is the time in which an ending can be written while
+Postgres comes back, and a worker that dies is noticed by its heartbeats long before."""
 
 ELSEWHERE_DELAY = timedelta(seconds=2)
 """When a task is offered again that a worker had to turn down; without it, Temporal's back-off would grow."""

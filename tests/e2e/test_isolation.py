@@ -108,6 +108,7 @@ def test_while_a_plugin_blocks_for_a_minute_twenty_attempts_of_another_succeed_a
 @pytest.mark.timeout(300)
 def test_a_worker_with_too_many_threads_left_over_ends_and_is_started_again(lone: Callable[..., Stack]) -> None:
     stack = lone(PLUGIN_ACTION_CONCURRENCY="4")
+    slow = stack.sleeping_pipeline("slow", seconds=30)
     trigger_id = pipeline(stack, "holding", "hold", seconds=600, timeout_seconds=5)
     before = stack.ready["pids"]["worker"]
 
@@ -116,9 +117,14 @@ def test_a_worker_with_too_many_threads_left_over_ends_and_is_started_again(lone
     (worker,) = [process for process in health(stack)["processes"] if process["role"] == "worker"]
     assert worker["leftover"][0]["plugin"] == _MISBEHAVING
     assert worker["leftover"][0]["capability"] == "hold"
+    other = stack.fire(slow, {"number": 3})
+    stack.until_attempt(other)
     second = stack.fire(trigger_id, {"number": 2})
 
-    until(lambda: stack.dev.ready["pids"]["worker"] != before, "the worker has another process")
+    until(lambda: stack.dev.ready["pids"]["worker"] != before, "the worker has another process", 60)
+    # It had far more to do than the few seconds after a signal, and was let end it.
+    attempts = invocation_of(stack.until_ended(other, 60))["attempts"]
+    assert [attempt["phase"] for attempt in attempts] == ["SUCCEEDED"]
     for event_id in (first, second):
         ended = invocation_of(stack.until_ended(event_id, 60))
         assert ended["status"] == "SUCCEEDED"
@@ -144,3 +150,21 @@ def test_a_dedicated_plugin_runs_in_its_own_worker_and_waits_while_that_is_away(
     os.kill(dedicated, signal.SIGKILL)
     event_id = stack.fire(trigger_id, {"number": 2})
     assert stack.until_ended(event_id, 60)["status"] == "SUCCEEDED"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_dedicated_plugin_that_is_enabled_later_runs_in_the_worker_that_waited_for_it(
+    lone: Callable[..., Stack],
+) -> None:
+    stack = lone(LATCHFLOW_DEDICATED_PLUGINS="acme-sleeper", PLUGIN_AUTO_ENABLE="false")
+    dedicated = stack.ready["pids"]["dedicatedWorkers"]["acme-sleeper"]
+    (plugin,) = [plugin for plugin in stack.get("/admin/plugins")["items"] if plugin["name"] == "acme-sleeper"]
+    assert plugin["status"] == "DISCOVERED"
+    answer = stack.api.patch(f"/admin/plugins/{plugin['id']}", json={"status": "ENABLED"})
+    assert answer.status_code == 200, answer.text
+
+    event_id = stack.fire(stack.sleeping_pipeline("later", seconds=0.1), {"number": 1})
+
+    attempts = invocation_of(stack.until_ended(event_id, 60))["attempts"]
+    assert [attempt["worker"].partition("@")[0] for attempt in attempts] == [str(dedicated)]

@@ -1,13 +1,23 @@
 import asyncio
+import os
+import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from latchflow.temporal.dispatch import Dispatcher, Firing
+from latchflow.temporal.starting import WorkflowStarter
+from tests.support.execution import FAKE_KEY, Deployment, Step
 from tests.support.postgres import TestDatabase
+from tests.support.processes import Folders, process, until
+from tests.support.registries import NAME
+from tests.unit.runtime.plugin_folders import write_plugin
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "test:" + "A" * 43 + "="
@@ -109,6 +119,92 @@ async def test_worker_of_a_plugin_that_is_not_found_says_where_to_look(
     )
 
     assert_one_line(done, "--plugin acme-one: this plugin is not here", "PLUGINS_PATH")
+
+
+async def test_a_plugin_that_is_not_enabled_yet_is_run_by_its_own_worker_once_it_is(
+    deployment: Deployment, temporal_address: str, tmp_path: Path
+) -> None:
+    folders = Folders.below(tmp_path)
+    write_plugin(folders.plugins)
+
+    with dedicated_worker(deployment, temporal_address, folders, LATCHFLOW_DEDICATED_PLUGINS=NAME) as log:
+        await until(lambda: "worker ready" in log.text, seconds=30)
+        assert "this worker's plugin is not enabled: it is loaded as soon as it is" in log.text
+        async with process(deployment, folders):
+
+            async def is_loaded() -> bool:
+                return bool(
+                    await deployment.rows(
+                        """
+                        SELECT state FROM plugin_instances JOIN processes ON processes.id = process_id
+                        WHERE processes.stats ->> 'dedicatedPlugin' = %s AND state = 'loaded'
+                        """,
+                        NAME,
+                    )
+                )
+
+            await until(is_loaded, seconds=30)
+
+
+async def test_a_worker_starts_for_what_waits_on_a_queue_whose_plugin_is_named_no_more(
+    deployment: Deployment, temporal_address: str, tmp_path: Path
+) -> None:
+    folders = Folders.below(tmp_path)
+    write_plugin(folders.plugins)
+    starter = WorkflowStarter(await Client.connect(temporal_address))
+    dispatcher = Dispatcher(deployment.database, deployment.keyring, starter, dedicated=[NAME])
+    trigger_id = await deployment.define([Step(action="greet", name="one")])
+    await dispatcher.dispatch(Firing(trigger_id=trigger_id, context={}))
+    await dispatcher.close()
+
+    with dedicated_worker(deployment, temporal_address, folders, PLUGIN_AUTO_ENABLE="true") as log:
+        await until(lambda: "worker ready" in log.text, seconds=30)
+
+    assert "does not name this plugin: the worker does what came before, no more" in log.text
+    assert "steps=1" in log.text
+
+
+class Log:
+    """What a program has printed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\x1b\[[0-9;]*m", "", self._path.read_text())
+
+
+@contextmanager
+def dedicated_worker(
+    deployment: Deployment, temporal_address: str, folders: Folders, **environment: str
+) -> Iterator[Log]:
+    path = folders.home.with_name("worker.log")
+    with path.open("w") as output:
+        program = subprocess.Popen(
+            [sys.executable, "worker.py", "--plugin", NAME],
+            cwd=ROOT,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "LATCHFLOW_LOG_FORMAT": "console",
+                "ENCRYPTION_KEY": FAKE_KEY,
+                "DATABASE_URL": deployment.urls.url,
+                "TEMPORAL_ADDRESS": temporal_address,
+                "TEMPORAL_CONFIG_FILE": os.devnull,
+                "PLUGINS_PATH": str(folders.plugins),
+                "LATCHFLOW_PLUGIN_CACHE_DIR": str(folders.cache),
+                **environment,
+            },
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Log(path)
+        program.terminate()
+        assert program.wait(20) == 0, path.read_text()
+    finally:
+        program.kill()
+        program.wait()
 
 
 @pytest.fixture

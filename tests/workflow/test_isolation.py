@@ -1,14 +1,17 @@
 """A worker whose plugins block, stall, or leave threads behind; and plugins with workers of their own."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from activities.actions import ActionActivities
 from latchflow.names import plugin_task_queue
 from latchflow.runtime.isolation.loops import PluginLoop
 from latchflow.runtime.isolation.strain import Strain
@@ -22,6 +25,7 @@ from tests.workflow.conftest import KeepHistory
 from tests.workflow.engine import QUICK, Engine
 
 _BLOCKED_SECONDS = 1.0
+TIDIED: list[str] = []
 
 
 def _misbehaving() -> Plugin:
@@ -42,6 +46,16 @@ def _misbehaving() -> Plugin:
     @plugin.action("hold", display_name="Hold a thread", config_schema={})
     def hold(call: ActionCall[Any]) -> Any:
         time.sleep(3)
+
+    @plugin.action("tidy", display_name="Clean up", config_schema={})
+    async def tidy(call: ActionCall[Any]) -> Any:
+        TIDIED.append(f"{call.invocation.attempt} begins")
+        is_first = call.invocation.attempt == 1
+        try:
+            await asyncio.sleep(60 if is_first else 0)
+        finally:
+            await asyncio.sleep(1 if is_first else 0)
+            TIDIED.append(f"{call.invocation.attempt} ends")
 
     return plugin
 
@@ -108,6 +122,31 @@ async def test_a_stalled_attempt_times_out_counts_and_is_made_again(engine: Engi
     assert (first["error"]["type"], first["is_lost"], first["progress"]) == ("Stalled", False, "begun")
 
 
+async def test_the_next_attempt_begins_when_the_one_before_has_cleaned_up(engine: Engine, registry: Registry) -> None:
+    TIDIED.clear()
+    async with engine.worker(registry=registry):
+        event_id = await engine.fire([Step(action="tidy", name="one", retry_policy=QUICK, timeout_seconds=1)])
+        assert await engine.finish(event_id) == "SUCCEEDED"
+    registry.close()
+
+    assert TIDIED == ["1 begins", "1 ends", "2 begins", "2 ends"]
+    assert await engine.deployment.phases(event_id, "one") == ["STARTED", "TIMED_OUT", "STARTED", "SUCCEEDED"]
+
+
+async def test_an_event_closes_when_its_cancelled_attempt_has_cleaned_up(engine: Engine, registry: Registry) -> None:
+    TIDIED.clear()
+    async with engine.worker(registry=registry):
+        event_id = await engine.fire([Step(action="tidy", name="one")])
+        async with asyncio.timeout(10):
+            while TIDIED != ["1 begins"]:
+                await asyncio.sleep(0.01)
+        await engine.handle(event_id).cancel()
+        assert await engine.finish(event_id) == "CANCELLED"
+
+        assert TIDIED == ["1 begins", "1 ends"]
+    registry.close()
+
+
 async def test_a_thread_in_c_outlives_its_cancelled_attempt_and_is_counted(
     engine: Engine, registry: Registry, strain: Strain
 ) -> None:
@@ -122,9 +161,39 @@ async def test_a_thread_in_c_outlives_its_cancelled_attempt_and_is_counted(
 
         (left,) = strain.leftover()
         assert (left.plugin, left.capability) == ("misbehaving", "hold")
-        await asyncio.to_thread(left.thread.join, 10)
+        assert isinstance(left.living, threading.Thread)
+        await asyncio.to_thread(left.living.join, 10)
         assert strain.leftover() == []
     registry.close()
+
+
+async def test_a_worker_that_is_told_to_stop_cuts_its_attempts_short_and_another_makes_them_again(
+    engine: Engine, registry: Registry
+) -> None:
+    TIDIED.clear()
+    made: list[ActionActivities] = []
+
+    class Kept(ActionActivities):
+        def __init__(self, **parts: Any) -> None:
+            super().__init__(**parts)
+            made.append(self)
+
+    async with engine.worker(kind=Kept, registry=registry, graceful_shutdown_timeout=timedelta(seconds=125)):
+        event_id = await engine.fire([Step(action="tidy", name="one", retry_policy=QUICK)])
+        async with asyncio.timeout(10):
+            while TIDIED != ["1 begins"]:
+                await asyncio.sleep(0.01)
+        asyncio.get_running_loop().call_later(0.5, made[0].interrupt)
+        stopped = time.monotonic()
+    assert 1.5 < time.monotonic() - stopped < 10
+    assert TIDIED == ["1 begins", "1 ends"]
+
+    async with engine.worker(registry=registry):
+        assert await engine.finish(event_id) == "SUCCEEDED"
+    registry.close()
+    assert await engine.deployment.phases(event_id, "one") == ["STARTED", "RETRYING", "STARTED", "SUCCEEDED"]
+    (first, _) = await engine.deployment.rows("SELECT error, is_lost FROM attempts ORDER BY number")
+    assert (first["error"]["type"], first["is_lost"]) == ("WorkerShutdown", True)
 
 
 async def test_a_dedicated_plugins_step_waits_for_its_own_worker_and_then_goes_on(

@@ -96,6 +96,7 @@ class Grant:
         records: Where calls are written down.
         host_loop: The loop that services and database belong to; plugin code runs on another.
         deadline: When the attempt ends.
+        clean_up: What the plugin gets after that to clean up; its calls still work then.
         resends_unknown: The definition says ``onUnknown: resend``.
         calls_made: By service, how many calls with an effect were made before an action waited; what follows the wait
             counts on from there.
@@ -107,6 +108,7 @@ class Grant:
     records: Records
     host_loop: asyncio.AbstractEventLoop
     deadline: datetime
+    clean_up: timedelta = timedelta()
     resends_unknown: bool = False
     calls_made: Counter[str] = field(default_factory=Counter)
     _unfinished: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -124,8 +126,9 @@ class Grant:
     @property
     def cutoff(self) -> datetime:
         """When a call to the outside must have come back: before the attempt ends, so that it is known how it went."""
-        left = self.deadline - datetime.now(UTC)
-        return self.deadline - min(_MARGIN, max(left, timedelta()) / 10)
+        now = datetime.now(UTC)
+        end = self.deadline if now < self.deadline else self.deadline + self.clean_up
+        return end - min(_MARGIN, max(end - now, timedelta()) / 10)
 
     def end(self) -> None:
         """The attempt is over: a thread that outlives it can call no service any more."""

@@ -26,6 +26,9 @@ from latchflow.runtime.isolation.stalls import Stall
 from latchflow.runtime.lifecycle.registry import LoadedAction
 from latchflow.sdk import ActionCall, Invocation, Services
 
+CLEAN_UP_SECONDS = 2.0
+"""What a plugin that was cancelled has to clean up, with its services. Its attempt ends after that."""
+
 __all__ = ["Call", "Failure", "Result", "Resumption", "Success", "Waiting", "invoke"]
 
 
@@ -61,6 +64,9 @@ class Call:
 async def invoke(action: LoadedAction, call: Call) -> Result:
     """Run the action on its plugin's loop or in a thread, and say what came of it; never raises but for cancellation.
 
+    When its time is up, or the caller is cancelled, the plugin gets `CLEAN_UP_SECONDS` more; what it returns then does
+    not count. So another attempt begins after it, unless it ignores its end.
+
     All that is the plugin's runs there: its function, the validators of its config's model, the texts of its errors.
     """
     secrets = secrets_of(action, call.config)
@@ -71,7 +77,9 @@ async def invoke(action: LoadedAction, call: Call) -> Result:
     attempt = _Attempt(action, call, masker, heartbeat=stall.heartbeat, wait=wait)
     try:
         async with limit, stall:
-            result: Result = await action.plugin.loop.call(attempt.run, capability=action.key)
+            result: Result = await action.plugin.loop.call(
+                attempt.run, capability=action.key, grace_seconds=CLEAN_UP_SECONDS, wait=wait
+            )
     except TimeoutError:
         if limit.expired():
             return _timeout("TimedOut", f"No answer within {call.timeout_seconds:g} s.")

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -16,23 +16,42 @@ class LoopCall:
     Attributes:
         outcome: What it returned or raised. Cancelling it cancels the work; it can be settled from outside, too, when
             the loop does not come back.
+        end: Done when the work is, which may be long after `outcome` was cancelled.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Awaitable[Any]]) -> None:
         self.outcome: Future[Any] = Future()
+        self.end: Future[None] = Future()
         self._loop = loop
         self._work = work
         self._task: asyncio.Task[Any] | None = None
+        self._was_asked = False
 
     def start(self) -> None:
         """Begin; runs on the loop."""
         if self.outcome.done():
+            self.end.set_result(None)
             return
         self._task = self._loop.create_task(_awaited(self._work))
         self._task.add_done_callback(self._take_outcome)
         self.outcome.add_done_callback(self._on_outcome)
 
+    def is_alive(self) -> bool:
+        """Whether the work goes on although it was cancelled; until its loop turns, that is the loop's fault."""
+        return self._was_asked and not self.end.done() and not self._loop.is_closed()
+
+    def cancel(self) -> None:
+        """Ask the work to end; again, when it was asked before."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._was_asked = True
+            self._task.cancel()
+
     def _take_outcome(self, task: asyncio.Task[Any]) -> None:
+        self.end.set_result(None)
         with suppress(InvalidStateError):  # it was settled from outside
             if task.cancelled():
                 self.outcome.cancel()
@@ -43,15 +62,20 @@ class LoopCall:
 
     def _on_outcome(self, _: Future[Any]) -> None:
         if self._task is not None and not self._task.done():
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._task.cancel)
+            self.cancel()
 
 
 class LoopThread:
-    """The thread. It runs until it is told to stop, and then cancels what is left on its loop."""
+    """The thread. It runs until it is told to stop, and then cancels what is left on its loop.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: The thread's.
+        executor: What carries out ``asyncio.to_thread`` there.
+    """
+
+    def __init__(self, name: str, executor: ThreadPoolExecutor) -> None:
         self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(executor)
         self._may_stop = threading.Event()
         self.thread = threading.Thread(target=_run, args=(self.loop, self._may_stop), name=name, daemon=True)
         self._lock = threading.Lock()
@@ -63,11 +87,8 @@ class LoopThread:
         """Whether anybody waits for a call."""
         return bool(self._calls)
 
-    def submit(self, work: Callable[[], Awaitable[Any]]) -> Future[Any]:
+    def submit(self, work: Callable[[], Awaitable[Any]]) -> LoopCall:
         """Run something on the loop, in a copy of the caller's context.
-
-        Returns:
-            Its outcome.
 
         Raises:
             RuntimeError: The loop is closed.
@@ -81,7 +102,7 @@ class LoopThread:
         except RuntimeError:
             call.outcome.cancel()
             raise
-        return call.outcome
+        return call
 
     def fail(self, error: Exception) -> None:
         """Whoever waits for a call gets this error."""

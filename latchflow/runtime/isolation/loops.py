@@ -5,13 +5,15 @@ import inspect
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
 from latchflow.runtime.isolation.culprits import place_of
-from latchflow.runtime.isolation.loop_thread import LoopThread
+from latchflow.runtime.isolation.executor import LoopExecutor, carrying_out
+from latchflow.runtime.isolation.loop_thread import LoopCall, LoopThread
 from latchflow.runtime.isolation.strain import STRAIN, Strain
 from latchflow.runtime.isolation.threads import PluginThread
 from latchflow.runtime.isolation.watching import WATCHER, Pulse
@@ -38,7 +40,7 @@ class PluginLoop:
     Args:
         name: The plugin's.
         blocked_seconds: How long its loop may not turn before it is replaced.
-        strain: Where threads left over and replaced loops are counted.
+        strain: Where what is left over and replaced loops are counted.
     """
 
     def __init__(self, name: str, *, blocked_seconds: float = BLOCKED_SECONDS, strain: Strain = STRAIN) -> None:
@@ -51,34 +53,48 @@ class PluginLoop:
         self._threads_started = 0
         self._residents: set[Callable[[], None]] = set()
 
-    async def call(self, function: Callable[..., Any], *arguments: Any, capability: str | None = None) -> Any:
+    async def call(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        capability: str | None = None,
+        grace_seconds: float = 0.0,
+        wait: "Waiter | None" = None,
+    ) -> Any:
         """Run a plugin's function: a coroutine function on the loop, a plain one in a thread of its own.
 
-        Cancelling the caller cancels the coroutine. In a thread ``asyncio.CancelledError`` is raised; what it cannot
-        reach there, a call into C, goes on alone and is counted as left over.
+        Cancelling the caller cancels the coroutine; in a thread ``asyncio.CancelledError`` is raised. The caller comes
+        back when the function has ended, `grace_seconds` later at most: what goes on then, as a call into C does or
+        code that swallows its cancellation, goes on alone and is counted as left over.
 
         Args:
             function: What to run.
             *arguments: Its arguments.
-            capability: Named beside a thread that is left over.
+            capability: Named beside what is left over; by default the function.
+            grace_seconds: What a cancelled function has to clean up.
+            wait: What the function waits with when it runs in a thread.
 
         Raises:
             PluginBlockedError: The loop did not turn for too long.
             PluginClosedError: `close` was called.
         """
+        capability = capability or getattr(function, "__qualname__", type(function).__name__)
         if inspect.iscoroutinefunction(function):
-            return await asyncio.wrap_future(self.submit(partial(function, *arguments)))
-        answer = await self._in_thread(partial(function, *arguments), capability)
+            return await self._on_loop(partial(function, *arguments), capability, grace_seconds)
+        answer = await self._in_thread(partial(function, *arguments), capability, grace_seconds, wait)
         if inspect.isawaitable(answer):
             awaitable: Awaitable[Any] = answer
             try:
-                return await asyncio.wrap_future(self.submit(lambda: awaitable))
+                return await self._on_loop(lambda: awaitable, capability, grace_seconds)
             finally:
                 _discard(awaitable)
         return answer
 
     def submit(self, work: Callable[[], Awaitable[T]]) -> "Future[T]":
         """Run something on the loop. Raises as `call`."""
+        return self._submit(work).outcome
+
+    def _submit(self, work: Callable[[], Awaitable[Any]]) -> LoopCall:
         with self._lock:
             return self._running().submit(work)
 
@@ -113,24 +129,42 @@ class PluginLoop:
         current = self._current
         return current is not None and current[0].thread is threading.current_thread()
 
-    async def _in_thread(self, function: Callable[[], Any], capability: str | None) -> Any:
+    async def _on_loop(self, work: Callable[[], Awaitable[Any]], capability: str | None, grace_seconds: float) -> Any:
+        with carrying_out(capability):
+            call = self._submit(work)
+        try:
+            return await asyncio.wrap_future(call.outcome)
+        except asyncio.CancelledError:
+            if not await _is_done_within(call.end, grace_seconds):
+                self._strain.leave(call, plugin=self._name, capability=capability)
+                if grace_seconds:
+                    call.cancel()  # with what it waits for to clean up
+            raise
+
+    async def _in_thread(
+        self, function: Callable[[], Any], capability: str | None, grace_seconds: float, wait: "Waiter | None"
+    ) -> Any:
         with self._lock:
             self._check_open()
             self._threads_started += 1
             name = f"plugin {self._name}_{self._threads_started}"
-        thread = PluginThread(name, function)
+        with carrying_out(capability):
+            thread = PluginThread(name, function)
         try:
             return await asyncio.wrap_future(thread.outcome)
         except asyncio.CancelledError:
-            if thread.thread.is_alive():
+            # Told once: another exception would come into the middle of its cleaning up.
+            if wait is None or not wait.interrupt():
                 thread.interrupt()
+            if not await _is_done_within(thread.end, grace_seconds) and thread.thread.is_alive():
                 self._strain.leave(thread.thread, plugin=self._name, capability=capability)
             raise
 
     def _running(self) -> LoopThread:
         self._check_open()
         if self._current is None:
-            loop_thread = LoopThread(f"plugin {self._name}")
+            executor = LoopExecutor(self._name, self._strain)
+            loop_thread = LoopThread(f"plugin {self._name}", executor)
             pulse = Pulse(
                 loop_thread.loop,
                 self._blocked_seconds,
@@ -206,19 +240,40 @@ class Waiter:
             with self._lock:
                 self._waiting.discard(outcome)
 
+    def interrupt(self) -> bool:
+        """End what waits now; what cleans up after that may wait again.
+
+        Returns:
+            Whether anything waited.
+        """
+        with self._lock:
+            waiting = list(self._waiting)
+        for outcome in waiting:
+            outcome.cancel()
+        return bool(waiting)
+
     def end(self) -> None:
         """The attempt is over: nothing waits any more."""
         with self._lock:
             self._is_over = True
-            waiting = list(self._waiting)
-        for outcome in waiting:
-            outcome.cancel()
+        self.interrupt()
 
 
 def is_being_cancelled() -> bool:
     """Whether the running task was asked to stop; else a ``CancelledError`` is the plugin's own doing."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def _is_done_within(end: "Future[None]", seconds: float) -> bool:
+    """Wait for it, also while the running task is cancelled again: the wait has an end of its own."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + seconds
+    waited = asyncio.wrap_future(end)
+    while not end.done() and (left := until - clock()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([waited], timeout=left)
+    return end.done()
 
 
 def _discard(awaitable: Awaitable[Any]) -> None:

@@ -33,10 +33,12 @@ class PluginThread:
 
     Attributes:
         outcome: What the function returned or raised.
+        end: Done when the function is, which may be long after `outcome` was cancelled.
     """
 
     def __init__(self, name: str, function: Callable[[], Any]) -> None:
         self.outcome: Future[Any] = Future()
+        self.end: Future[None] = Future()
         self._function = function
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
@@ -89,6 +91,7 @@ class PluginThread:
                 self._carry_out()
             finally:
                 self._close()
+        self.end.set_result(None)
 
     def _carry_out(self) -> None:
         try:

@@ -3,14 +3,19 @@
 import asyncio
 import faulthandler
 import os
+import signal
+import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import IO, cast
 
 from latchflow.runtime.isolation.culprits import place_of
 from latchflow.runtime.isolation.watching import WATCHER, Pulse
+from latchflow.runtime.tasks import end_task
 
 EXIT_STATUS = 70
 """Of ``sysexits.h``: a fault of the program itself."""
@@ -18,6 +23,7 @@ EXIT_STATUS = 70
 BLOCKED_SECONDS = 10.0
 
 _STARVED_SECONDS = 30.0
+_SENTINEL = str(Path(__file__).with_name("sentinel.py"))
 _SIGN_SECONDS = 5.0
 _TELLING_SECONDS = 1.0
 
@@ -29,25 +35,39 @@ async def guarded(
     """While the block runs, end the process when this loop does not turn.
 
     After `blocked_seconds` the stack is written to stderr and the process exits with status 70. Code that holds the
-    interpreter's lock keeps every Python thread from seeing that, so a thread of C ends the process after
-    `starved_seconds` with status 1, and the stacks of all threads on stderr.
+    interpreter's lock keeps every Python thread from seeing that, so a process beside this one kills it after
+    `starved_seconds`, with the stacks of all threads on stderr. None of it counts the time in which this process, or
+    the whole machine, was frozen.
     """
     thread_id = threading.get_ident()
     pulse = Pulse(asyncio.get_running_loop(), blocked_seconds, lambda: _end(thread_id, blocked_seconds))
     WATCHER.watch(pulse)
+    faulthandler.register(signal.SIGUSR2, file=sys.__stderr__ or sys.stderr, all_threads=True)
     signs = asyncio.create_task(_give_signs(starved_seconds))
     try:
         yield
     finally:
-        signs.cancel()
-        faulthandler.cancel_dump_traceback_later()
+        await end_task(signs)
+        faulthandler.unregister(signal.SIGUSR2)
         WATCHER.let_go(pulse)
 
 
 async def _give_signs(starved_seconds: float) -> None:
     while True:
-        faulthandler.dump_traceback_later(starved_seconds, exit=True, file=sys.__stderr__ or sys.stderr)
-        await asyncio.sleep(min(_SIGN_SECONDS, starved_seconds / 3))
+        with _sentinel(starved_seconds) as signs, suppress(BrokenPipeError):  # it was killed: another one is started
+            while True:
+                os.write(signs, b".")
+                await asyncio.sleep(min(_SIGN_SECONDS, starved_seconds / 3))
+
+
+@contextmanager
+def _sentinel(starved_seconds: float) -> Iterator[int]:
+    # In a session of its own: signals to the group are for this process; its end closes the pipe.
+    command = [sys.executable, "-I", "-S", _SENTINEL, str(os.getpid()), str(starved_seconds)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True) as process:
+        signs = cast("IO[bytes]", process.stdin).fileno()
+        os.set_blocking(signs, False)
+        yield signs
 
 
 def _end(thread_id: int, blocked_seconds: float) -> None:

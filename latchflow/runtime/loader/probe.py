@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from latchflow.runtime.contract import Contract, ContractError
 from latchflow.runtime.loader.copies import Copies, CopyError
 from latchflow.runtime.loader.discovery import PluginSource
-from latchflow.runtime.tasks import end_task
+from latchflow.runtime.tasks import end_task, until_done
 
 LIMIT_SECONDS = 10.0
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV")
@@ -143,13 +143,7 @@ class Checks:
                 self._settle(answer.pop("index"), _read_verdict(answer))
         finally:
             pipe.close()
-            # It ends its children, whole groups of them, before itself.
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            await process.wait()
-            if process.stdin is not None:  # else its end would come when the loop may be closed already
-                with suppress(OSError):
-                    await process.stdin.wait_closed()
+            await until_done(_ended(process))
 
     def _settle(self, index: int, verdict: Verdict) -> None:
         if not self._verdicts[index].done():
@@ -158,6 +152,16 @@ class Checks:
     def _settle_rest(self, reason: str) -> None:
         for index in range(len(self._verdicts)):
             self._settle(index, ContractError(reason))
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """End the process, which ends its children, whole groups of them, before itself."""
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    await process.wait()
+    if process.stdin is not None:  # else its end would come when the loop may be closed already
+        with suppress(OSError):
+            await process.stdin.wait_closed()
 
 
 async def _reader_of(descriptor: int) -> tuple[asyncio.ReadTransport, asyncio.StreamReader]:

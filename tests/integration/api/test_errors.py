@@ -59,12 +59,12 @@ async def test_a_number_beyond_floats_is_422(client: httpx2.AsyncClient) -> None
 
 
 async def test_unknown_properties_and_wrong_types_are_422_with_pointers(client: httpx2.AsyncClient) -> None:
-    body = {"name": "x", "onError": 1, "isEnabled": "yes", "steps": [{"name": "1st", "forEach": "x"}]}
+    body = {"name": "x", "onError": 1, "isEnabled": "yes", "steps": [{"name": "1st", "forEach": 1}]}
 
     answer = await client.post("/admin/pipelines", json=body)
 
     assert answer.status_code == 422
-    assert set(pointers(answer)) == {"/onError", "/isEnabled", "/steps/0/name", "/steps/0/forEach", "/steps/0/actionId"}
+    assert set(pointers(answer)) == {"/onError", "/isEnabled", "/steps/0/name", "/steps/0/forEach"}
 
 
 @pytest.mark.parametrize(

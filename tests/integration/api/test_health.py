@@ -52,6 +52,28 @@ async def test_steps_without_a_worker_that_has_their_plugin_are_a_problem(
     assert [text for text in problems if text.startswith("1 step waits for a worker that has their plugin")]
 
 
+async def test_steps_on_a_queue_that_is_named_no_more_are_a_problem(
+    client: httpx2.AsyncClient, wiring: Wiring, query: Query, keyring: Keyring
+) -> None:
+    trigger, action = await wiring.trigger(), await wiring.action()
+    event_id = add_event(query, keyring, trigger["id"])
+    invocation_id = add_invocation(query, keyring, event_id, action["id"])
+    steps = [{"invocation_id": str(invocation_id), "task_queue": "latchflow-plugin-acme-testing"}]
+    query(
+        "UPDATE events SET start_confirmed_at = now(), manifest = %s RETURNING id",
+        Jsonb({"runs": [{"steps": [*steps, {"invocation_id": str(uuid4()), "task_queue": None}]}]}),
+    )
+
+    async def problems() -> list[str]:
+        health = (await client.get("/system/plugin-runtime/health")).json()
+        return [text for text in health["problems"] if "on the queue of" in text]
+
+    (problem,) = await problems()
+    assert problem.startswith("1 step waits on the queue of @acme/testing, which LATCHFLOW_DEDICATED_PLUGINS does not")
+    query("UPDATE invocations SET ended_at = now() RETURNING id")
+    assert await problems() == []
+
+
 async def test_the_api_is_ready_while_the_database_answers(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/readyz")
 

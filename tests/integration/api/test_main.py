@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from latchflow.key_material import new_encryption_key
@@ -12,9 +13,9 @@ from tests.support.postgres import TestDatabase
 ROOT = Path(__file__).parents[3]
 
 
-def run_api(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_api(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "api"],
+        [sys.executable, *(arguments or ("-m", "api"))],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
@@ -50,6 +51,35 @@ def test_a_setting_that_cannot_be_used_is_one_line(database: TestDatabase, chang
     assert named in line
     assert "hunter2" not in line
     assert done.stdout == ""
+
+
+_HANGING = """
+import asyncio, runpy, threading, uvicorn
+
+class Hanging(uvicorn.Server):
+    async def main_loop(self):
+        asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+        self.should_exit = True
+
+uvicorn.Server = Hanging
+runpy.run_module("api", run_name="__main__")
+"""
+
+
+def test_a_thread_that_never_comes_back_does_not_keep_the_process_alive(database: TestDatabase) -> None:
+    with psycopg.connect(database.owner_url, autocommit=True) as connection:
+        connection.execute("UPDATE deployment SET temporal_reached = '127.0.0.1:1 default'")
+    usable = {
+        "DATABASE_URL": database.url,
+        "ENCRYPTION_KEY": new_encryption_key(),
+        "LATCHFLOW_API_PORT": "0",
+        "TEMPORAL_ADDRESS": "127.0.0.1:1",
+    }
+
+    done = run_api(usable, "-c", _HANGING)
+
+    assert done.returncode == 0, done.stderr
+    assert "api ready" in done.stderr
 
 
 def test_listening_on_a_taken_port_names_the_setting() -> None:

@@ -151,11 +151,14 @@ async def test_deleting_a_pipeline_leaves_its_definitions(client: httpx2.AsyncCl
     [
         {"timeoutSeconds": 116},
         {"onFailure": "ignore"},
-        {"kind": "delay"},
+        {"kind": "loop"},
         {"name": "not-a-name"},
         {"sortOrder": -1},
         {"retryPolicy": {"maxAttempts": 1, "initialIntervalSeconds": 10, "maximumIntervalSeconds": 1}},
-        {"forEach": "event.context.items"},
+        {"forEach": "event.context."},
+        {"maxParallel": 2},
+        {"until": "2999-01-01T00:00:00Z"},
+        {"approvers": ["ada"]},
         {"name": None},
     ],
 )

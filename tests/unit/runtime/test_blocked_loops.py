@@ -233,7 +233,8 @@ async def test_closing_a_loop_while_it_is_blocked_fails_its_calls_and_counts_its
         await call
     (left,) = strain.leftover()
     release.set()
-    await asyncio.to_thread(left.thread.join, 10)
+    assert isinstance(left.living, threading.Thread)
+    await asyncio.to_thread(left.living.join, 10)
     assert strain.leftover() == []
 
 

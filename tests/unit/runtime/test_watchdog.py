@@ -5,8 +5,11 @@ import subprocess
 import sys
 import time
 
+import psutil
+import pytest
+
 _PROGRAM = """
-import asyncio, re, sys, time
+import asyncio, ctypes, re, sys, time
 from latchflow.runtime.isolation.watchdog import guarded
 
 async def main(what):
@@ -17,6 +20,8 @@ async def main(what):
             time.sleep(30)
         if what == "starve":
             re.match(r"(a+)+b", "a" * 60)
+        if what == "sleep":
+            ctypes.PyDLL(None).sleep(60)
         await asyncio.sleep(float(what))
 
 asyncio.run(main(sys.argv[1]))
@@ -29,6 +34,16 @@ def _start(what: str) -> subprocess.Popen[str]:
     )
 
 
+def _sentinel_of(process: subprocess.Popen[str], *, before: psutil.Process | None = None) -> psutil.Process:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for child in psutil.Process(process.pid).children():
+            if child != before:
+                return child
+        time.sleep(0.02)
+    raise AssertionError("it has no sentinel")
+
+
 def test_a_process_whose_loop_is_blocked_ends_with_status_70_and_says_where() -> None:
     process = _start("block")
     out, err = process.communicate(timeout=30)
@@ -38,13 +53,14 @@ def test_a_process_whose_loop_is_blocked_ends_with_status_70_and_says_where() ->
     assert "own loop was blocked" in out + err
 
 
-def test_a_process_that_no_python_thread_can_look_at_ends_too() -> None:
-    process = _start("starve")
+@pytest.mark.parametrize(("what", "line"), [("starve", 12), ("sleep", 14)])
+def test_a_process_that_no_python_thread_can_look_at_ends_too(what: str, line: int) -> None:
+    process = _start(what)
     _, err = process.communicate(timeout=60)
 
-    assert process.returncode == 1
-    assert "Timeout (" in err
-    assert "line 12 in main" in err
+    assert process.returncode == -signal.SIGKILL
+    assert f"process {process.pid} let none of its threads run for 3 s; it is ended" in err
+    assert f"line {line} in main" in err
 
 
 def test_a_process_whose_loop_turns_goes_on() -> None:
@@ -59,8 +75,37 @@ def test_a_process_that_was_frozen_as_a_whole_goes_on() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGSTOP)
-    time.sleep(2)
+    time.sleep(6)  # twice the limit
     process.send_signal(signal.SIGCONT)
+    _, err = process.communicate(timeout=30)
+
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_process_that_was_frozen_with_its_sentinel_goes_on() -> None:
+    process = _start("2")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    both = [psutil.Process(process.pid), _sentinel_of(process)]
+    for frozen in both:
+        frozen.suspend()
+    time.sleep(6)
+    for frozen in reversed(both):
+        frozen.resume()
+    _, err = process.communicate(timeout=30)
+
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_sentinel_that_was_killed_is_replaced_and_none_outlives_its_process() -> None:
+    process = _start("30")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    first = _sentinel_of(process)
+    first.kill()
+    second = _sentinel_of(process, before=first)
+    process.kill()
     process.communicate(timeout=30)
 
-    assert process.returncode == 0
+    psutil.wait_procs([second], timeout=5)
+    assert not second.is_running()

@@ -15,3 +15,8 @@ def begin(name: str) -> None:
     if ending.exists():
         sys.stderr.write(f"Traceback: none\n{ending.read_text()}\n")
         sys.exit(1)
+    statuses = NOTES / f"{name}.statuses"
+    if statuses.exists():
+        status, *later = statuses.read_text().split()
+        statuses.write_text(" ".join(later)) if later else statuses.unlink()
+        sys.exit(int(status))
