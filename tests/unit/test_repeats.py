@@ -128,7 +128,7 @@ def test_pipelines_that_the_event_did_not_have_are_owed_from_the_start_only() ->
 
     owed = [
         [pipeline.name for pipeline in repeat_now(past, [_MAIN, _SIDE], set(), Rerun(start=start)).pipelines]
-        for start in ("start", "failed")  # type: ignore[arg-type]
+        for start in ("start", "failed")
     ]
 
     assert owed == [["main", "side"], ["main"]]

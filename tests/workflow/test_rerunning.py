@@ -246,7 +246,7 @@ async def test_with_the_definitions_of_now_a_mended_action_runs_and_with_those_o
         )
         outputs = {}
         for definitions in ("now", "then"):
-            new = await _rerun(engine, old, Rerun(start="failed", definitions=definitions))  # type: ignore[arg-type]
+            new = await _rerun(engine, old, Rerun(start="failed", definitions=definitions))
             assert await engine.finish(new) == "SUCCEEDED"
             outputs[definitions] = (await deployment.output(new, "two"))["config"]
 
