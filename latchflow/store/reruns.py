@@ -102,7 +102,7 @@ async def _keep_some(connection: Connection, keyring: Keyring, new_of: Mapping[U
         SET status = 'SUCCEEDED', ended_at = now(), item_count = old.item_count, output_sealed = kept.output,
             kind = old.kind, action_id = old.action_id, action_version = old.action_version, plugin = old.plugin,
             capability_key = old.capability_key
-        FROM unnest(%s::uuid[], %s::uuid[], %s::bytea[]) AS kept (id, old_id, output)
+        FROM unnest(%s::uuid[], %s::uuid[], %b::bytea[]) AS kept (id, old_id, output)
         JOIN invocations old ON old.id = kept.old_id
         WHERE invocations.id = kept.id
         """,
@@ -125,7 +125,7 @@ async def _keep_items(connection: Connection, keyring: Keyring, old: UUID, new: 
                    i.action_version, i.plugin, i.capability_key, i.input_template, i.wait, item.status, now(),
                    item.reason, item.sealed, item.output
             FROM invocations i,
-                 unnest(%s::uuid[], %s::integer[], %s::text[], %s::text[], %s::bytea[], %s::bytea[])
+                 unnest(%s::uuid[], %s::integer[], %s::text[], %s::text[], %b::bytea[], %b::bytea[])
                    AS item (id, index, status, reason, sealed, output)
             WHERE i.id = %s
             """,

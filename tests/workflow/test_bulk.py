@@ -4,18 +4,22 @@ import asyncio
 import itertools
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import pytest
+from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import ActivityEnvironment
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from latchflow.names import bulk_workflow_id
+from latchflow.names import BULK_WORKFLOW, CONTINUE_BULK, bulk_workflow_id
 from latchflow.store import bulk as operations
 from latchflow.store.bulk import Bulk
 from latchflow.temporal.dispatch import Dispatcher, Firing
 from tests.support.execution import Starts, Step
 from tests.workflow.conftest import KeepHistory
 from tests.workflow.engine import Engine
+from workflows import CORE_WORKFLOWS
 
 _ECHO = [Step(action="echo", name="one")]
 _ALL: Mapping[str, Any] = {"from": "start", "definitions": "now"}
@@ -173,3 +177,34 @@ async def test_what_temporal_was_not_told_of_is_started_by_the_chore_once(engine
     assert (await _read(engine, begun.id)).status == "RUNNING"
     description = await engine.client.get_workflow_handle(bulk_workflow_id(begun.id)).describe()
     assert description.status is WorkflowExecutionStatus.RUNNING
+
+
+@pytest.mark.long
+async def test_an_operation_goes_on_as_new_before_its_history_grows_large(engine: Engine) -> None:
+    turns = 0
+
+    @activity.defn(name=CONTINUE_BULK)
+    async def go_on(_: UUID) -> bool:
+        nonlocal turns
+        turns += 1
+        return turns == 1_000
+
+    bulk_id = uuid4()
+    worker = Worker(
+        engine.client,
+        task_queue=f"core {bulk_id}",
+        workflows=CORE_WORKFLOWS,
+        activities=[go_on],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    )
+    async with worker:
+        begun = await engine.client.start_workflow(
+            BULK_WORKFLOW, bulk_id, id=bulk_workflow_id(bulk_id), task_queue=f"core {bulk_id}"
+        )
+        first_run = (await begun.describe()).run_id
+        await begun.result()
+
+    last = await engine.client.get_workflow_handle(bulk_workflow_id(bulk_id)).describe()
+    assert turns == 1_000
+    assert last.run_id != first_run
+    assert last.history_length < 5_000
