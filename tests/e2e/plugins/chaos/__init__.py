@@ -17,6 +17,7 @@ plugin = Plugin()
 class ChaosConfig(BaseModel):
     trace: str
     seconds: float = 1.0
+    size: int = 0
 
 
 @plugin.action("work", display_name="Work for a while", config_schema=ChaosConfig)
@@ -25,6 +26,11 @@ async def work(call: ActionCall[ChaosConfig]) -> dict[str, int]:
     await asyncio.sleep(random.uniform(0, call.config.seconds))  # noqa: S311 - no secret
     _note("end", call)
     return {"attempt": call.invocation.attempt}
+
+
+@plugin.action("swell", display_name="Put out many letters", config_schema=ChaosConfig)
+async def swell(call: ActionCall[ChaosConfig]) -> dict[str, str]:
+    return {"text": "x" * call.config.size}
 
 
 @plugin.action("stumble", display_name="Fail at first", config_schema=ChaosConfig)
