@@ -32,6 +32,7 @@ from latchflow.runtime.lifecycle.live import LiveRegistry
 from latchflow.runtime.lifecycle.presence import ProcessIdentity, present
 from latchflow.runtime.lifecycle.running import running_plugins
 from latchflow.runtime.providers.host_services import check_settings, open_services
+from latchflow.services.callbacks import Callbacks
 from latchflow.services.resources import Resources
 from latchflow.services.users import Users
 from latchflow.settings import Settings
@@ -103,6 +104,7 @@ async def main(plugin: str | None = None) -> int:
                 storage=services.storage,
                 users=Users(database, services.mail, public_url=settings.public_url),
                 resources=Resources(database),
+                callbacks=Callbacks(database, public_url=settings.public_url),
             ),
             evaluator=evaluator,
             worker=str(me),

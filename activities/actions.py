@@ -17,6 +17,7 @@ from temporalio.exceptions import ApplicationError
 from activities import endings
 from activities.heartbeat import Beat, beating
 from activities.recording import Recorder
+from activities.resumption import is_given_up, resumption_of
 from activities.scope import Evaluator, Scope
 from activities.service_records import ServiceRecords
 from latchflow import plan
@@ -25,14 +26,13 @@ from latchflow.errors import LatchflowError, UnavailableError
 from latchflow.masking import readable
 from latchflow.model import ActionTask, InvocationStatus, Outcome, Phase
 from latchflow.names import EXECUTE_ACTION, NOT_HERE, PLUGIN_DISABLED, SUPERSEDED
-from latchflow.runtime.guard import Backends, Grant, GuardedServices
+from latchflow.runtime.guard import Backends, Grant, GuardedServices, guarded_callback_url
 from latchflow.runtime.invoking.configs import ConfigError
 from latchflow.runtime.invoking.invoker import (
     CLEAN_UP_SECONDS,
     Call,
     Failure,
     Result,
-    Resumption,
     Success,
     Waiting,
     invoke,
@@ -41,7 +41,7 @@ from latchflow.runtime.lifecycle.live import LiveRegistry
 from latchflow.runtime.lifecycle.migrating import is_saved_by_newer
 from latchflow.runtime.lifecycle.registry import LoadedAction
 from latchflow.sdk import Invocation
-from latchflow.store import attempts, invocations, places, plugin_catalog, silence
+from latchflow.store import attempts, callbacks, invocations, plugin_catalog, silence
 from latchflow.store.attempts import AttemptKey, Claimed, Ending, Runner, Task
 from latchflow.store.database import Database
 from latchflow.temporal import policies
@@ -238,9 +238,9 @@ class ActionActivities:
             # The series is over, however few of its attempts count.
             used_up = replace(attempt.claimed, counted_before=attempt.task.step.retry_policy.max_attempts)
             attempt = replace(attempt, claimed=used_up)
-        deadline = attempt.claimed.pending_deadline
-        if fault is None and deadline is not None and deadline <= datetime.now(UTC):
-            return await self._settle(attempt, endings.ending_of_deadline(deadline), endings.give_up)
+        if fault is None and is_given_up(attempt.claimed):
+            ending = endings.ending_of_deadline(attempt.claimed.pending_deadline)
+            return await self._settle(attempt, ending, endings.give_up)
         try:
             result = fault or await self._invoke(attempt, variables)
         except asyncio.CancelledError:
@@ -258,7 +258,7 @@ class ActionActivities:
 
     async def _invoke(self, attempt: _Attempt, variables: Mapping[str, Any]) -> Result:
         row, number = attempt.row, attempt.claimed.number
-        resumption = self._resumption(attempt)
+        resumption = resumption_of(attempt.claimed, row, self._keyring, attempt.calls_made)
         try:
             config = await self._scope.config(row, attempt.action, variables)
         except ConfigError as error:
@@ -294,21 +294,15 @@ class ActionActivities:
             timeout_seconds=attempt.task.step.timeout_seconds,
             deadline=grant.deadline,
             heartbeat=attempt.beat.report,
+            callback_url=guarded_callback_url(
+                self._backends.callbacks, grant, invocation_id=row.invocation_id, attempt=number
+            ),
             resumption=resumption,
         )
         try:
             return await invoke(attempt.action, call)
         finally:
             grant.end()
-
-    def _resumption(self, attempt: _Attempt) -> Resumption | None:
-        """What an earlier attempt's `Pending` left; its calls with an effect are counted on."""
-        if attempt.claimed.pending_sealed is None:
-            return None
-        place = places.invocation_pending(attempt.row.invocation_id)
-        pending = self._keyring.open_json(attempt.claimed.pending_sealed, place)
-        attempt.calls_made.update(pending["calls"])
-        return Resumption(state=pending["state"])
 
     async def _report(self, attempt: _Attempt, result: Result) -> Outcome:
         try:
@@ -344,7 +338,14 @@ class ActionActivities:
         """Record the ending, then tell Temporal of it, or of the one that was recorded first."""
         if not await self._end(attempt, ending):
             return endings.settled(await self._load(attempt.task), self._keyring)
+        if ending.phase is Phase.WAITING and await self._is_called_back(attempt.row):
+            ending = replace(ending, next_attempt_at=datetime.now(UTC))
         return tell(ending)
+
+    async def _is_called_back(self, row: Task) -> bool:
+        """Whether what the action waits for has come already, before it said that it waits."""
+        async with self._database.connection() as connection:
+            return await callbacks.is_called_back(connection, row.invocation_id)
 
     async def _end(self, attempt: _Attempt, ending: Ending) -> bool:
         log.info(

@@ -1,6 +1,7 @@
 """What one attempt's service calls leave in Postgres."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, cast
 from uuid import uuid4
 
@@ -50,6 +51,7 @@ class ServiceRecords:
                 self._key(intent),
                 writer=writer,
                 target=bytes.fromhex(intent.target),
+                content=bytes.fromhex(intent.content),
                 actor=call.actor_id,
                 detail=_detail(call),
             )
@@ -60,12 +62,21 @@ class ServiceRecords:
         if found.result_sealed is not None:
             result = self._keyring.open(found.result_sealed, self._place(intent))
         state = cast("EffectState", found.state or "new")
-        return Prior(state=state, target=found.target.hex(), via=found.via, result=result)
+        return Prior(
+            state=state,
+            target=found.target.hex(),
+            content=found.content.hex() if found.content is not None else None,
+            via=found.via,
+            live_until=found.live_until,
+            result=result,
+        )
 
-    async def via(self, intent: Intent, provider: str) -> None:
+    async def via(self, intent: Intent, provider: str, *, live_until: datetime) -> None:
         """Write down where it goes."""
         is_held = await self._recorder.write(
-            lambda connection: effects.hand_over(connection, self._row, self._key(intent), provider)
+            lambda connection: effects.hand_over(
+                connection, self._row, self._key(intent), provider, live_until=live_until
+            )
         )
         if not is_held:
             raise _over()

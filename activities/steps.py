@@ -6,6 +6,7 @@ All are local activities, retried until Postgres answers. A repeat finds what th
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -18,7 +19,7 @@ from latchflow.expressions import ExpressionError
 from latchflow.masking import readable
 from latchflow.model import ActionTask, Expansion, InvocationStatus, Outcome
 from latchflow.names import BEGIN_WAIT, EXPAND_ITEMS, FINISH_ITEMS, SETTLE_WAIT
-from latchflow.store import attempts, invocations, items, places
+from latchflow.store import approvals, attempts, invocations, items, places
 from latchflow.store.attempts import Task
 from latchflow.store.database import Database
 from latchflow.waits import LONGEST_WAIT, approval_deadline, duration_of, moment_of
@@ -28,12 +29,6 @@ MAX_ITEMS = 10_000
 
 _NEARLY = timedelta(milliseconds=100)
 """Timers may fire this early by another machine's clock."""
-
-_STATUS_AT_TIMEOUT = {
-    "approve": InvocationStatus.SUCCEEDED,
-    "reject": InvocationStatus.FAILED_PERMANENT,
-    "fail": InvocationStatus.TIMED_OUT,
-}
 
 
 class StepActivities:
@@ -60,7 +55,9 @@ class StepActivities:
             except UnavailableError:
                 raise
             except LatchflowError as error:
-                return await self._end(row, _failed(row, error), error_type=type(error).__name__)
+                return await self._end(row, _failed(row, error.message), error_type=type(error).__name__)
+            except (KeyError, ValueError) as error:  # saved by a version that did not check it
+                return await self._end(row, _failed(row, f"It cannot wait: {error}"), error_type="InvalidWait")
             row = await self._load(task)
         return _as_it_stands(row)
 
@@ -75,7 +72,7 @@ class StepActivities:
         if row.ended_at is not None:
             return _as_it_stands(row)
         if row.kind == "approval":
-            return await self._settle_approval(row)
+            return await self._settle_approval(row.invocation_id)
         if row.next_attempt_at is not None and row.next_attempt_at - datetime.now(UTC) > _NEARLY:
             return _as_it_stands(row)
         return await self._end(row, _done(row))
@@ -99,7 +96,7 @@ class StepActivities:
         except UnavailableError:
             raise
         except LatchflowError as error:
-            return Expansion(outcome=await self._end(row, _failed(row, error), error_type=type(error).__name__))
+            return Expansion(outcome=await self._end(row, _failed(row, error.message), error_type=type(error).__name__))
         sealed = []
         for index, item in enumerate(found):
             item_id = plan.item_invocation_id(row.invocation_id, index)
@@ -144,25 +141,27 @@ class StepActivities:
             raise ExpressionError(f"`until` is more than {LONGEST_WAIT.days} days away: {source!r}")
         return until
 
-    async def _settle_approval(self, row: Task) -> Outcome:
-        decision = row.decision
-        if decision is None:
-            deadline = row.pending_deadline
-            if deadline is None or deadline - datetime.now(UTC) > _NEARLY:
+    async def _settle_approval(self, invocation_id: UUID) -> Outcome:
+        # Under its lock, so that a decision is not answered with 202 while its timeout settles it.
+        async with self._database.transaction() as connection:
+            await invocations.lock(connection, invocation_id)
+            row = await attempts.load(connection, invocation_id)
+            if row is None:
+                raise _unknown(invocation_id)
+            decision = row.decision or _decision_of_timeout(row, datetime.now(UTC))
+            if row.ended_at is not None or decision is None:
                 return _as_it_stands(row)
-            on_timeout = (row.wait or {}).get("onTimeout", "fail")
-            status = _STATUS_AT_TIMEOUT[on_timeout]
-            decision = {"decision": on_timeout, "comment": None, "by": None, "at": datetime.now(UTC).isoformat()}
-            reason, error_type = "Nobody decided in time.", "NotDecided"
-        else:
-            is_approved = decision["decision"] == "approve"
-            status = InvocationStatus.SUCCEEDED if is_approved else InvocationStatus.FAILED_PERMANENT
-            comment = f": {decision['comment']}" if decision.get("comment") else "."
-            reason, error_type = f"Rejected by {decision['by']}{comment}", "Rejected"
-        outcome = Outcome(
-            invocation_id=row.invocation_id, status=status, reason=None if status.is_success else readable(reason)
-        )
-        return await self._end(row, outcome, error_type=error_type, output=decision if status.is_success else None)
+            if row.decision is None:
+                await approvals.keep(connection, invocation_id, decision)
+            outcome, error_type = _decided(row, decision)
+            output = self._keyring.seal_json(dict(decision), places.invocation_output(invocation_id))
+            await invocations.end_invocation(
+                connection,
+                outcome,
+                error_type=error_type,
+                output_sealed=output if outcome.status.is_success else None,
+            )
+            return outcome
 
     async def _items(self, task: ActionTask, row: Task) -> list[Any]:
         source = row.for_each or ""
@@ -182,21 +181,12 @@ class StepActivities:
         async with self._database.connection() as connection:
             row = await attempts.load(connection, task.step.invocation_id)
         if row is None:
-            message = f"There is no invocation {task.step.invocation_id} in the database."
-            raise ApplicationError(message, type="UnknownInvocation", non_retryable=True)
+            raise _unknown(task.step.invocation_id)
         return row
 
-    async def _end(
-        self, row: Task, outcome: Outcome, *, error_type: str | None = None, output: Mapping[str, Any] | None = None
-    ) -> Outcome:
-        sealed = None
-        if output is not None:
-            sealed = self._keyring.seal_json(dict(output), places.invocation_output(row.invocation_id))
+    async def _end(self, row: Task, outcome: Outcome, *, error_type: str | None = None) -> Outcome:
         async with self._database.connection() as connection:
-            is_ended = await invocations.end_invocation(
-                connection, outcome, error_type=error_type, output_sealed=sealed
-            )
-            if is_ended:
+            if await invocations.end_invocation(connection, outcome, error_type=error_type):
                 return outcome
             ended = await attempts.load(connection, row.invocation_id)
         return _as_it_stands(ended or row)
@@ -207,6 +197,8 @@ def _as_it_stands(row: Task) -> Outcome:
     until = None
     if row.status is InvocationStatus.WAITING:
         until = row.next_attempt_at or datetime.now(UTC) + LONGEST_WAIT
+        if row.decision is not None:
+            until = datetime.now(UTC)  # it came before anybody waited for it
     return Outcome(
         invocation_id=row.invocation_id,
         status=row.status,
@@ -214,6 +206,34 @@ def _as_it_stands(row: Task) -> Outcome:
         wait_until=until,
         is_partial=row.is_partial,
     )
+
+
+def _decision_of_timeout(row: Task, now: datetime) -> dict[str, Any] | None:
+    """What the timeout decides; None while there is time."""
+    deadline = row.pending_deadline
+    if deadline is None or deadline - now > _NEARLY:
+        return None
+    on_timeout = (row.wait or {}).get("onTimeout") or "fail"
+    return {"decision": on_timeout, "comment": None, "by": None, "at": now.isoformat()}
+
+
+def _decided(row: Task, decision: Mapping[str, Any]) -> tuple[Outcome, str | None]:
+    """How an approval ends by its decision, and the type of the error."""
+    what, by, comment = decision["decision"], decision["by"], decision["comment"]
+    if what == "approve":
+        return _done(row), None
+    if by is None:
+        status = InvocationStatus.FAILED_PERMANENT if what == "reject" else InvocationStatus.TIMED_OUT
+        reason, error_type = "Nobody decided in time.", "NotDecided"
+    else:
+        status, error_type = InvocationStatus.FAILED_PERMANENT, "Rejected"
+        reason = f"Rejected by {by}: {comment}" if comment else f"Rejected by {by}."
+    return Outcome(invocation_id=row.invocation_id, status=status, reason=readable(reason)), error_type
+
+
+def _unknown(invocation_id: UUID) -> ApplicationError:
+    message = f"There is no invocation {invocation_id} in the database."
+    return ApplicationError(message, type="UnknownInvocation", non_retryable=True)
 
 
 def _done(row: Task) -> Outcome:
@@ -225,6 +245,6 @@ def _skipped(row: Task) -> Outcome:
     return Outcome(invocation_id=row.invocation_id, status=InvocationStatus.SKIPPED, reason=reason)
 
 
-def _failed(row: Task, error: LatchflowError) -> Outcome:
-    reason = readable(error.message)
+def _failed(row: Task, message: str) -> Outcome:
+    reason = readable(message)
     return Outcome(invocation_id=row.invocation_id, status=InvocationStatus.FAILED_PERMANENT, reason=reason)

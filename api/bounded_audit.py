@@ -51,8 +51,8 @@ def denied_call(
     """The entry of a refused call.
 
     Args:
-        reason: ``missing``, ``malformed``, ``unknown``, ``expired``, ``revoked``, ``disabled`` or ``scope``; of an
-            invitation ``invitation_`` and why it opens nothing.
+        reason: ``missing``, ``malformed``, ``unknown``, ``expired``, ``revoked``, ``disabled``, ``scope`` or
+            ``approver``; of an invitation ``invitation_`` and why it opens nothing.
         method: Of the request.
         path: Of the request; cut to a length that fits, tokens in it masked.
         actor: The name of the token, when it is known.

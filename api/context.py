@@ -18,6 +18,7 @@ from latchflow.temporal.bulk import BulkOperations
 from latchflow.temporal.cancelling import Canceller
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.rerunning import Rerunner
+from latchflow.temporal.waking import Waker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +28,13 @@ class Context:
     Attributes:
         temporal: Connects at its first call, so that the API serves while Temporal is away.
         plugins: What this process can run of them, and how it is kept up to date.
+        waker: Tells invocations that wait that something has come for them.
         administration: What admins do with plugins.
         users: Invites people, by mail.
         services: What reaches outside: mail, providers, and what they are configured with.
         denials: Where refused calls are recorded.
-        rejections: Where deliveries that a trigger refused, or failed to read, are recorded.
+        rejections: Where deliveries that a trigger refused, or failed to read, and callbacks that nobody waits for, are
+            recorded.
     """
 
     settings: Settings
@@ -42,6 +45,7 @@ class Context:
     canceller: Canceller
     rerunner: Rerunner
     bulk: BulkOperations
+    waker: Waker
     plugins: RunningPlugins
     administration: PluginAdministration
     users: Users

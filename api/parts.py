@@ -30,6 +30,7 @@ from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader
 from latchflow.temporal.rerunning import Rerunner
 from latchflow.temporal.starting import WorkflowStarter
+from latchflow.temporal.waking import Waker
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -76,8 +77,10 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         open_services(settings, database, keyring, lambda: plugins.live.snapshot)
     )
     plugins.live.before_disposal(services.providers.let_go)
+    waker = Waker(database, client)
     stack.push_async_callback(dispatcher.close)
     stack.push_async_callback(canceller.close)
+    stack.push_async_callback(waker.close)
     await stack.enter_async_context(present(database, me, "api", plugins.live))
     return Context(
         settings=settings,
@@ -88,6 +91,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         canceller=canceller,
         rerunner=Rerunner(database, keyring, dispatcher, dedicated=settings.dedicated),
         bulk=BulkOperations(database, client),
+        waker=waker,
         plugins=plugins,
         administration=PluginAdministration(database, plugins, is_reloading=settings.plugin_hot_reload),
         users=Users(database, services.mail, public_url=settings.public_url),
@@ -109,6 +113,7 @@ async def chores(context: Context) -> AsyncIterator[None]:
                 context.dispatcher,
                 closer,
                 context.services.storage,
+                context.waker,
                 canceller=context.canceller,
                 bulk=context.bulk,
             )

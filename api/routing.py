@@ -50,7 +50,7 @@ class _StrictRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             body = await self.body()
-            self._json = _read_json(body, self.headers.get("content-type", "")) if body else None
+            self._json = read_json(body, self.headers.get("content-type", "")) if body else None
         return self._json
 
 
@@ -83,11 +83,21 @@ def _fault_of_parameter(name: str, value: str, known: frozenset[str]) -> str | N
     return _fault_of_text(value)
 
 
-def _read_json(body: bytes, content_type: str) -> Any:
+def is_json(content_type: str) -> bool:
+    """Whether a content type is one of JSON."""
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    ):
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def read_json(body: bytes, content_type: str) -> Any:
+    """Read a body as every endpoint does.
+
+    Raises:
+        UnsupportedMediaTypeError: Its content type is not one of JSON.
+        MalformedError: It is no JSON.
+        InvalidInputError: It holds what PostgreSQL cannot store.
+    """
+    if not is_json(content_type):
         raise UnsupportedMediaTypeError("Send the body as Content-Type: application/json.")
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
@@ -97,6 +107,17 @@ def _read_json(body: bytes, content_type: str) -> Any:
     if faults:
         raise InvalidInputError("The body holds values that cannot be stored.", faults)
     return value
+
+
+def read_text(body: bytes) -> str:
+    """Read a body as text in UTF-8. Raises as `read_json`."""
+    try:
+        text = body.decode("utf-8")
+    except ValueError:
+        raise MalformedError("The body is no text in UTF-8.") from None
+    if fault := _fault_of_text(text):
+        raise InvalidInputError(fault)
+    return text
 
 
 def _refuse_constant(name: str) -> None:

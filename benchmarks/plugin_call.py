@@ -144,6 +144,7 @@ def _details() -> ActionCall[Any]:
         heartbeat=unused,
         deadline=datetime.now(UTC),
         wait=unused,
+        callback_url=unused,
     )
 
 

@@ -49,6 +49,12 @@ class MalformedError(LatchflowError):
     code = "malformed"
 
 
+class NotAllowedError(LatchflowError):
+    """The caller is known and may do such things, but this one is for others."""
+
+    code = "forbidden"
+
+
 class NotFoundError(LatchflowError):
     """There is no such thing, or the caller may not know of it."""
 

@@ -4,6 +4,8 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -46,6 +48,24 @@ class Masker:
         everything = "\n".join(_texts(value)) if self._forms else ""
         found = [form for form in self._forms if form in everything]
         return _masked(value, found) if found else value
+
+
+_HIDDEN: ContextVar["Masker | None"] = ContextVar("hidden_in_logs", default=None)
+
+
+@contextmanager
+def hidden_in_logs(secret: str) -> Iterator[None]:
+    """Keep a secret that passes through here out of every log entry written meanwhile, also from a plugin's loop."""
+    token = _HIDDEN.set(Masker([secret]))
+    try:
+        yield
+    finally:
+        _HIDDEN.reset(token)
+
+
+def hidden_now() -> "Masker | None":
+    """What log entries must not show at this place; None where there is no such thing."""
+    return _HIDDEN.get()
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:

@@ -155,10 +155,23 @@ def _required(secret: SecretStr, name: str, example: str) -> str:
 CORE_VARIABLES = frozenset(str(field.alias) for field in Settings.model_fields.values())
 """The variables that are core's: no provider of a plugin may ask for one."""
 
+_RESERVED_PREFIXES = {
+    **dict.fromkeys(("LATCHFLOW_", "TEMPORAL_", "OTEL_", "PG"), "core"),
+    # By these the machine itself is known to its cloud. The product's own plugins do without them too.
+    **dict.fromkeys(("AWS_", "AZURE_", "GOOGLE_"), "the tools of a cloud"),
+}
+
+
+def owner_of_variable(name: str) -> str | None:
+    """Whose a variable is that no provider of a plugin may ask for; None for every other."""
+    if name in CORE_VARIABLES:
+        return "core"
+    return next((owner for prefix, owner in _RESERVED_PREFIXES.items() if name.startswith(prefix)), None)
+
 
 def provider_variables(names: Iterable[str]) -> dict[str, str]:
     """Those of these variables that are set: they stand in for what the config of a provider lacks.
 
-    Read at use, and no variable of core's, whatever a plugin declares.
+    Read at use, and no variable of core's or of a cloud's tools, whatever a plugin declares.
     """
-    return {name: value for name in names if name not in CORE_VARIABLES and (value := os.environ.get(name))}
+    return {name: value for name in names if owner_of_variable(name) is None and (value := os.environ.get(name))}

@@ -2,10 +2,12 @@
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
+from latchflow.masking import hidden_now
 from latchflow.settings import Settings
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -18,6 +20,7 @@ def set_up_logs(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        without_hidden,
     ]
     if settings.log_format == "json":
         rendering: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -44,3 +47,16 @@ def set_up_logs(settings: Settings) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It writes a traceback for every attempt that fails; the attempt's own entry says what a reader needs.
     logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
+
+
+def without_hidden(logger: Any, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The entry without what `latchflow.masking.hidden_in_logs` keeps out at this place, its traceback included."""
+    masker = hidden_now()
+    if masker is None:
+        return entry
+    entry = structlog.processors.format_exc_info(logger, method, entry)  # later it would bring what nobody masks
+    for name, value in entry.items():
+        if not name.startswith("_"):  # those are the library's own
+            shown = masker.value(value)
+            entry[name] = shown if masker.text(repr(shown)) == repr(shown) else masker.text(repr(shown))
+    return entry

@@ -10,6 +10,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflow
 from temporalio.workflow import ActivityCancellationType, ChildWorkflowCancellationType
 
 with workflow.unsafe.imports_passed_through():
+    from latchflow import plan
     from latchflow.model import ActionTask, InvocationStatus, Outcome, WaitTask
     from latchflow.names import (
         BEGIN_WAIT,
@@ -51,7 +52,9 @@ class WaitWorkflow:
             outcome = await _look(action)
             if outcome.status is not InvocationStatus.WAITING:
                 return outcome
-            action, until = replace(action, turn=action.turn + 1), outcome.wait_until or workflow.now()
+            # Not at once: by another clock than Temporal's its time may not have come yet.
+            soonest = workflow.now() + plan.SHORTEST_WAIT
+            action, until = replace(action, turn=action.turn + 1), max(outcome.wait_until or soonest, soonest)
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(WaitTask(task=action, until=workflow.now() if self._is_woken else until))
 

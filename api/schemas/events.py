@@ -29,6 +29,19 @@ class Attempt(Answer):
     error: AttemptError | None
 
 
+class Decision(Answer):
+    """What was decided about an approval.
+
+    Attributes:
+        by: Who; null when it was its timeout.
+    """
+
+    decision: str
+    comment: str | None
+    by: str | None
+    at: Time
+
+
 class Invocation(Answer):
     """One step's execution in one run, or that of one item of its list: then it has an `index`.
 
@@ -43,6 +56,8 @@ class Invocation(Answer):
     capability: CapabilityNameAnswer | None
     status: str
     waiting_for: str | None = None
+    approvers: list[str] | None = None
+    decision: Decision | None = None
     skipped_reason: str | None
     output: Any
     next_attempt_at: Time | None

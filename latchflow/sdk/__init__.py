@@ -13,7 +13,7 @@ A plugin is a folder with a ``plugin.toml`` and a package that binds ``plugin``:
 A plugin never reports "started" or "finished": core does, around a plain function that returns or raises.
 """
 
-from latchflow.sdk.actions import Action, ActionCall, ActionResult, Invocation, Pending, RetryAfter, Waiter
+from latchflow.sdk.actions import Action, ActionCall, ActionResult, Callback, Invocation, Pending, RetryAfter, Waiter
 from latchflow.sdk.capabilities import (
     ActionCapability,
     InboundCapability,
@@ -57,6 +57,7 @@ __all__ = [
     "ActionCall",
     "ActionCapability",
     "ActionResult",
+    "Callback",
     "EmailAddress",
     "EmailAttachment",
     "EmailDelivery",

@@ -1,6 +1,6 @@
 """The details objects of an action: what it is called with and what it may answer."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
@@ -45,6 +45,21 @@ class Invocation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Callback:
+    """What somebody sent to an address of `ActionCall.callback_url`. Whoever has the address may have sent it.
+
+    Attributes:
+        body: The JSON value, or the text; None when nothing was sent.
+        content_type: As it was sent, like ``application/json``; empty when nothing was.
+        received_at: When it came (UTC).
+    """
+
+    body: Any
+    content_type: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class ActionCall(Generic[ConfigT]):
     """One attempt of one action.
 
@@ -63,6 +78,12 @@ class ActionCall(Generic[ConfigT]):
         deadline: When the attempt ends (UTC), whatever the action does.
         wait: For actions that are a plain ``def``: ``call.wait(call.services.email.send(…))`` runs the call on the
             plugin's loop and waits for it. Never call it from a coroutine.
+        callback_url: ``url = await call.callback_url()`` (in a plain ``def``: ``call.wait(call.callback_url())``) makes
+            an address for whoever does the work outside. The first POST to it, of JSON or text, lets ``resume`` come
+            at once, whatever ``check_after`` says, also when it comes before the action has returned. Each call makes
+            another; 20 that nobody has used are the most. It is good until it is used or the invocation has ended.
+        callback: In ``resume``, what was sent to such an address; None when ``check_after`` was up. Equal for all
+            attempts of that ``resume``; of several that were called, each comes with a ``resume`` of its own.
     """
 
     config: ConfigT
@@ -75,6 +96,8 @@ class ActionCall(Generic[ConfigT]):
     heartbeat: Callable[[Any], None]
     deadline: datetime
     wait: Waiter
+    callback_url: Callable[[], Coroutine[Any, Any, str]]
+    callback: Callback | None = None
     is_payload_from_input: bool = False
 
 

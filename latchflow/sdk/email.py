@@ -67,7 +67,8 @@ class EmailDelivery:
     Attributes:
         message_id: The ``Message-ID`` to send it under, in angle brackets; the same for every attempt.
         idempotency_key: Equal for all attempts at this mail.
-        deadline: When the attempt ends (UTC); a provider that answers later is not heard.
+        deadline: When the attempt ends (UTC); a provider that answers later is not heard, and must start nothing later:
+            look at the clock immediately before sending.
     """
 
     message: EmailMessage

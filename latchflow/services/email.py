@@ -16,6 +16,7 @@ from latchflow.errors import ConfigurationError
 from latchflow.masking import mask
 from latchflow.sdk import EmailAddress, EmailMessage, Network, SendResult, ServiceError
 from latchflow.services.email_message import build, check, check_address, message_id, recipients
+from latchflow.services.handover import require_time
 
 _QUIT_SECONDS = 1.0
 _DEFAULT_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
@@ -74,7 +75,7 @@ class SmtpEmail:
             raise ServiceError("validation", "The mail has no sender. Give it one, or an operator sets SMTP_FROM.")
         check(message)
         built = build(message, sender, message_id(message, idempotency_key))
-        delivery = _Delivery(sender.address, recipients(message), built.as_bytes())
+        delivery = _Delivery(sender.address, recipients(message), built.as_bytes(), deadline)
         seconds = None if deadline is None else max((deadline - datetime.now(UTC)).total_seconds(), 0.0)
         with self._explained(delivery):
             async with asyncio.timeout(seconds):
@@ -162,6 +163,7 @@ class _Delivery:
     sender: str
     recipients: Sequence[str]
     content: bytes
+    deadline: datetime | None = None
     is_handed_over: bool = False
 
     async def run(self, client: aiosmtplib.SMTP) -> list[str]:
@@ -176,9 +178,27 @@ class _Delivery:
         if len(refusals) == len(self.recipients):
             # One that is refused for now makes all of them worth another try.
             raise min(refusals, key=lambda refusal: refusal.code)
+        self._watch_the_clock(client)
         self.is_handed_over = True
         await client.data(self.content)
         return [refusal.recipient for refusal in refusals]
+
+    def _watch_the_clock(self, client: aiosmtplib.SMTP) -> None:
+        """Let no message out after the deadline, however long the process was frozen since the server last spoke.
+
+        A timeout that is due does not see to that: the library's wait for the answer to DATA may swallow it when the
+        answer is there too, and it writes the message next.
+        """
+        protocol, deadline = client.protocol, self.deadline
+        if protocol is None or deadline is None:
+            return
+        write = protocol.write
+
+        def write_in_time(data: bytes) -> None:
+            require_time(deadline)
+            write(data)
+
+        protocol.write = write_in_time  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

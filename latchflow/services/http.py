@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import urljoin
@@ -20,7 +20,7 @@ import httpx2
 
 from latchflow.sdk import HttpRequest, HttpResponse, ServiceError
 from latchflow.services.egress import EgressGuard
-from latchflow.services.handover import OpenError
+from latchflow.services.handover import OpenError, require_time
 from latchflow.services.http_request import checked, is_same_origin, prepared, refuse_host
 
 MAX_REDIRECTS = 5
@@ -122,10 +122,12 @@ class _Exchange:
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
         self._is_sent = False
+        self._deadline = datetime.max.replace(tzinfo=UTC)
 
     async def run(self, transport: httpx2.AsyncBaseTransport) -> HttpResponse:
         seconds = (self._request.timeout or _DEFAULT_TIMEOUT).total_seconds()
         timeouts = {"connect": min(seconds, _CONNECT_TIMEOUT_SECONDS), "read": seconds, "write": seconds}
+        self._deadline = datetime.now(UTC) + timedelta(seconds=seconds)
         outgoing = prepared(self._request)
         outgoing.extensions = {"timeout": {**timeouts, "pool": seconds}, "trace": self._trace}
         try:
@@ -156,6 +158,7 @@ class _Exchange:
 
     async def _trace(self, event: str, _: dict[str, Any]) -> None:
         if event.endswith(".send_request_headers.started"):
+            require_time(self._deadline)
             self._is_sent = True
 
     def _unreadable(self, reason: str) -> ServiceError:

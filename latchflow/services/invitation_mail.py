@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from latchflow.errors import UnavailableError
-from latchflow.masking import Masker, readable
+from latchflow.masking import Masker, hidden_in_logs, readable
 from latchflow.sdk import EmailAddress, EmailMessage, SendResult, ServiceError
 from latchflow.services.handover import Handover, UnsettledError
 from latchflow.store import invitations
@@ -75,13 +75,14 @@ class InvitationMail:
         """
         message = _message(user, f"{self._public_url}/invitations/{invitation.token}")
         try:
-            await self._mailer.send(message, effect=effect, deadline=deadline)
+            with hidden_in_logs(invitation.token):
+                await self._mailer.send(message, effect=effect, deadline=deadline)
         except ServiceError as error:
             problem = readable(Masker([invitation.token]).text(str(error)))
             is_open = error.kind == "outcome_unknown" or isinstance(error, UnsettledError)
             await self._note(invitation.id, "unknown" if is_open else "failed", problem[:_LONGEST_PROBLEM])
             if isinstance(error, UnsettledError):
-                raise UnsettledError(problem) from None
+                raise UnsettledError(problem, retry_after=error.retry_after) from None
             raise ServiceError(error.kind, problem, retry_after=error.retry_after) from None
         except BaseException:
             # Cancelled, or a fault of core's own, in the middle: nobody knows.
@@ -93,7 +94,7 @@ class InvitationMail:
         """Whether the mail of an effect that was cut off reached its provider.
 
         Raises:
-            ServiceError: ``outcome_unknown``: nobody can say.
+            ServiceError: ``outcome_unknown``: nobody can say; ``retryable``: nobody can say now.
         """
         if via is None:
             return False  # That it goes to a provider is on record before any provider gets it.

@@ -10,7 +10,7 @@ import structlog
 from latchflow.sdk import EmailDelivery, EmailMessage, SendResult, ServiceError
 from latchflow.services.email import SmtpEmail
 from latchflow.services.email_message import check, message_id
-from latchflow.services.handover import Handover, UnsettledError
+from latchflow.services.handover import Handover, UnsettledError, require_time
 
 _SMTP = "smtp"
 # A provider that raised one of these may have taken the mail, or nobody would take it.
@@ -98,6 +98,7 @@ class Mail:
     ) -> SendResult:
         await effect.via(provider.name)
         delivery = _delivery(message, effect.key, deadline)
+        require_time(deadline)
         try:
             return await provider.send(delivery)
         except ServiceError as error:

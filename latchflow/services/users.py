@@ -77,7 +77,7 @@ class Users:
         """The user whom an effect that was cut off invited; None when its mail surely was not sent.
 
         Raises:
-            ServiceError: ``outcome_unknown``: nobody can say.
+            ServiceError: ``outcome_unknown``: nobody can say; ``retryable``: nobody can say now.
         """
         try:
             async with self._database.connection() as connection:
@@ -87,7 +87,7 @@ class Users:
             ):
                 return None
         except UnavailableError as error:
-            raise ServiceError("outcome_unknown", error.message) from error
+            raise ServiceError("retryable", error.message) from error
         return _shown(user)
 
     async def get(self, user_id: UUID) -> User:

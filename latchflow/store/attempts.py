@@ -10,6 +10,8 @@ from psycopg.types.json import Jsonb
 
 from latchflow.masking import readable_json
 from latchflow.model import InvocationStatus, Phase
+from latchflow.store import callbacks
+from latchflow.store.callbacks import Received
 from latchflow.store.database import Connection
 
 AUDIT_COLUMNS = """kind, phase, plugin_name, capability_key, trigger_definition_id, trigger_event_id,
@@ -105,6 +107,7 @@ class Claimed:
         lost_before: Earlier attempts that lost their worker.
         pending_sealed: Set when an earlier attempt answered ``Pending``: what is handed to ``resume``.
         pending_deadline: When such an invocation gives up.
+        received: What was sent to its callback address, for ``resume``; equal for the attempts until it waits again.
     """
 
     number: int
@@ -112,6 +115,7 @@ class Claimed:
     lost_before: int
     pending_sealed: bytes | None = None
     pending_deadline: datetime | None = None
+    received: Received | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +129,7 @@ class Ending:
         next_attempt_at: Set when another attempt will follow.
         pending_sealed: Set when the attempt answered ``Pending``; kept until the invocation ends.
         pending_deadline: With it, when the invocation gives up.
+        waiting_for: With it, ``time``; while a callback address is open, it is kept as ``callback``.
     """
 
     phase: Phase
@@ -195,6 +200,9 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
     if claimed is None:
         return None
     await end_open_attempts(connection, [task.invocation_id], reason="A later attempt began.")
+    # Only `resume` is told; what came while `execute` was still trying waits for its `Pending`.
+    resumes = claimed["pending_sealed"] is not None
+    received = await callbacks.take(connection, task.invocation_id) if resumes else None
     counts = await (
         await connection.execute(
             """
@@ -242,6 +250,7 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
         lost_before=counts["lost"],
         pending_sealed=claimed["pending_sealed"],
         pending_deadline=claimed["pending_deadline"],
+        received=received,
     )
 
 
@@ -266,12 +275,19 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
             ), moved AS (
                 UPDATE invocations
                 SET status = %(status)s, output_sealed = %(output)s, error = %(error)s,
-                    next_attempt_at = %(next)s::timestamptz, waiting_for = %(waiting_for)s,
+                    next_attempt_at = %(next)s::timestamptz,
+                    waiting_for = CASE WHEN %(waits)s AND EXISTS (SELECT FROM callbacks c WHERE c.used_at IS NULL
+                                                                  AND c.invocation_id = %(invocation)s)
+                                       THEN 'callback' ELSE %(waiting_for)s END,
                     pending_sealed = CASE WHEN %(waits)s THEN %(pending)s WHEN NOT %(terminal)s THEN pending_sealed END,
                     pending_deadline = CASE WHEN %(waits)s THEN %(deadline)s::timestamptz
                                             WHEN NOT %(terminal)s THEN pending_deadline END,
                     ended_at = CASE WHEN %(terminal)s THEN clock_timestamp() END
                 FROM ended WHERE invocations.id = ended.invocation_id AND invocations.ended_at IS NULL
+            ), put_away AS (  -- what was in hand is done with: the next turn gets the next callback
+                UPDATE callbacks SET body_sealed = NULL
+                FROM ended WHERE callbacks.invocation_id = ended.invocation_id
+                  AND (%(terminal)s OR %(waits)s AND callbacks.seen_at IS NOT NULL)
             ), decided AS MATERIALIZED (
                 -- Before the entry takes its number: the winner's must be the smaller one.
                 SELECT count(*) > 0 AS is_ending FROM ended

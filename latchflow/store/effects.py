@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,9 +27,17 @@ class PriorEffect:
 
     state: str | None
     target: bytes
-    via: str | None
-    result_sealed: bytes | None
+    content: bytes | None = None
+    live_until: datetime | None = None
+    via: str | None = None
+    result_sealed: bytes | None = None
     written_by: UUID | None = None
+
+    def is_another(self, target: bytes, content: bytes) -> bool:
+        """Whether what is asked for now is not this effect. What failed may be said in other words."""
+        if self.target != target:
+            return True
+        return self.state in ("done", "intended") and self.content not in (None, content)
 
 
 async def begin(
@@ -38,6 +47,7 @@ async def begin(
     *,
     writer: UUID,
     target: bytes,
+    content: bytes,
     actor: str | None,
     detail: Mapping[str, Any],
 ) -> PriorEffect | None:
@@ -51,6 +61,7 @@ async def begin(
         key: The effect.
         writer: Of this call, and equal when it is repeated because the answer to its commit was lost.
         target: SHA-256 of what the effect goes to.
+        content: SHA-256 of what it says there.
         actor: Who the plugin says it is for.
         detail: For the audit.
 
@@ -73,15 +84,15 @@ async def begin(
     row = await (
         await connection.execute(
             """
-            SELECT state, target, via, result_sealed, written_by FROM effects
+            SELECT state, target, content, via, live_until, result_sealed, written_by FROM effects
             WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s FOR UPDATE
             """,
             values,
         )
     ).fetchone()
-    prior = PriorEffect(**row) if row else PriorEffect(state=None, target=target, via=None, result_sealed=None)
+    prior = PriorEffect(**row) if row else PriorEffect(state=None, target=target)
     outcome = "intended"
-    if prior.target != target:
+    if prior.is_another(target, content):
         outcome = "fatal"
     elif prior.state == "done":
         outcome, detail = "ok", {**detail, "adopted": True}
@@ -100,20 +111,21 @@ async def begin(
     else:
         await connection.execute(
             """
-            INSERT INTO effects (invocation_id, service, ordinal, target, state, attempt, written_by)
-            VALUES (%(invocation)s, %(service)s, %(ordinal)s, %(target)s, 'intended', %(number)s, %(writer)s)
+            INSERT INTO effects (invocation_id, service, ordinal, target, content, state, attempt, written_by)
+            VALUES (%(invocation)s, %(service)s, %(ordinal)s, %(target)s, %(content)s, 'intended', %(number)s,
+                    %(writer)s)
             ON CONFLICT (invocation_id, service, ordinal) DO UPDATE
-            SET state = 'intended', via = NULL, attempt = excluded.attempt, intended_at = now(), ended_at = NULL,
-                written_by = excluded.written_by
+            SET state = 'intended', content = excluded.content, via = NULL, live_until = NULL,
+                attempt = excluded.attempt, intended_at = now(), ended_at = NULL, written_by = excluded.written_by
             """,
-            {**values, "target": target, "writer": writer},
+            {**values, "target": target, "content": content, "writer": writer},
         )
     await connection.execute(_AUDIT, {**values, "actor": actor, "detail": Jsonb({**detail, "outcome": outcome})})
     return prior
 
 
-async def hand_over(connection: Connection, task: Task, key: EffectKey, via: str) -> bool:
-    """Say which provider the effect goes to now.
+async def hand_over(connection: Connection, task: Task, key: EffectKey, via: str, *, live_until: datetime) -> bool:
+    """Say which provider the effect goes to now, and when the attempt can hand nothing over any more.
 
     Returns:
         False when the attempt has ended or lost its claim: a later one may have found that no provider has it yet.
@@ -125,10 +137,10 @@ async def hand_over(connection: Connection, task: Task, key: EffectKey, via: str
             WHERE i.id = %(invocation)s AND i.ended_at IS NULL AND a.number = %(number)s AND a.phase = 'STARTED'
             FOR SHARE OF i
         )
-        UPDATE effects SET via = %(via)s FROM held
+        UPDATE effects SET via = %(via)s, live_until = greatest(live_until, %(live_until)s) FROM held
         WHERE invocation_id = held.id AND service = %(service)s AND ordinal = %(ordinal)s
         """,
-        {**_values(task, key), "via": via},
+        {**_values(task, key), "via": via, "live_until": live_until},
     )
     return cursor.rowcount == 1
 

@@ -25,7 +25,8 @@ _EVENT_FIELDS = f"""
 _INVOCATION_FIELDS = """
     i.id, i.event_id, i.run_id, i.step_name, i.item_index AS index, i.kind, i.action_id, i.plugin, i.capability_key,
     i.status, i.skipped_reason, i.next_attempt_at,
-    i.waiting_for, octet_length(i.output_sealed) AS output_size,
+    i.waiting_for, CASE WHEN i.kind = 'approval' THEN i.wait -> 'approvers' END AS approvers, i.decision,
+    octet_length(i.output_sealed) AS output_size,
     CASE WHEN octet_length(i.output_sealed) <= %(largest)s THEN i.output_sealed END AS output_sealed
 """
 

@@ -126,10 +126,15 @@ async def end_disabled(connection: Connection, invocation_id: UUID, reason: str)
         False when it has ended already.
     """
     # First the invocation, then its attempts, as everyone does: no deadlock.
-    await connection.execute("SELECT FROM invocations WHERE id = %s FOR UPDATE", (invocation_id,))
+    await lock(connection, invocation_id)
     await end_open_attempts(connection, [invocation_id], reason=reason)
     outcome = Outcome(invocation_id=invocation_id, status=InvocationStatus.FAILED_PERMANENT, reason=reason)
     return await end_invocation(connection, outcome, error_type=PLUGIN_DISABLED)
+
+
+async def lock(connection: Connection, invocation_id: UUID) -> None:
+    """Keep others from changing an invocation until the transaction ends."""
+    await connection.execute("SELECT FROM invocations WHERE id = %s FOR UPDATE", (invocation_id,))
 
 
 async def mark_unrouted(connection: Connection, invocation_id: UUID) -> None:
@@ -137,7 +142,7 @@ async def mark_unrouted(connection: Connection, invocation_id: UUID) -> None:
     await connection.execute(
         f"""
         WITH marked AS (
-            UPDATE invocations SET status = 'UNROUTED'
+            UPDATE invocations SET status = 'UNROUTED', waiting_for = NULL
             WHERE id = %s AND ended_at IS NULL AND status <> 'UNROUTED'
             RETURNING *
         )

@@ -197,6 +197,21 @@ async def names_with_providers(connection: Connection) -> set[str]:
     return {row["name"] for row in await cursor.fetchall()}
 
 
+async def variable_of_another(connection: Connection, name: str, variables: Iterable[str]) -> tuple[str, str] | None:
+    """One of these variables that a provider of another plugin reads, and that plugin; None when there is none."""
+    cursor = await connection.execute(
+        """
+        SELECT variable, p.name FROM providers v JOIN plugins p ON p.id = v.plugin_id,
+            jsonb_each_text(v.defaults) AS d (property, variable)
+        WHERE v.is_present AND p.status IN ('ENABLED', 'DISABLED') AND p.name <> %s AND variable = ANY(%s)
+        ORDER BY variable, p.name LIMIT 1
+        """,
+        (name, list(variables)),
+    )
+    row = await cursor.fetchone()
+    return (row["variable"], row["name"]) if row else None
+
+
 async def save_providers(connection: Connection, name: str, providers: Sequence[CatalogProvider]) -> None:
     """Record the providers of the checked version; what it no longer brings stays, marked as absent."""
     await connection.execute("UPDATE providers SET is_present = false WHERE plugin_id = %s", (plugin_id(name),))

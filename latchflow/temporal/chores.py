@@ -15,11 +15,13 @@ from latchflow.temporal.cancelling import Canceller
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import stop_if_cancelled
+from latchflow.temporal.waking import Waker
 
 LEADER_LOCK_ID = 0x1A7C4F11  # any constant that no other lock of the deployment's database uses
 
 _DRAIN_SECONDS = 1.0
 _TELL_SECONDS = 1.0
+_WAKE_SECONDS = 2.0
 _CLOSE_SECONDS = 30.0
 _UPKEEP_SECONDS = 600.0
 _LEFTOVERS_SECONDS = 30.0
@@ -32,6 +34,7 @@ async def run_chores(
     dispatcher: Dispatcher,
     closer: Closer,
     storage: Storage,
+    waker: Waker,
     *,
     canceller: Canceller,
     bulk: BulkOperations,
@@ -39,6 +42,7 @@ async def run_chores(
     """Run all loops until cancelled. A part that is away is met with patience, not with an end."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_every(_DRAIN_SECONDS, "drainer", dispatcher.drain))
+        group.create_task(_every(_WAKE_SECONDS, "waker", waker.run_once))
         group.create_task(_every(_CLOSE_SECONDS, "closer", closer.run_once))
         group.create_task(_every(_TELL_SECONDS, "cancellations", canceller.tell_all))
         group.create_task(_every(_DRAIN_SECONDS, "start of bulk operations", bulk.start_waiting))

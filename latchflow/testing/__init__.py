@@ -13,7 +13,7 @@
         assert run.output == {"text": "Hello Ada"}
 """
 
-from latchflow.testing.backends import Files, Outbox, People, ScriptedHttp, Services, Switches
+from latchflow.testing.backends import CallbackAddresses, Files, Outbox, People, ScriptedHttp, Services, Switches
 from latchflow.testing.harness import Harness, plugin_under_test
 from latchflow.testing.records import MemoryRecords
 from latchflow.testing.residents import Listening
@@ -21,6 +21,7 @@ from latchflow.testing.runs import ActionRun
 
 __all__ = [
     "ActionRun",
+    "CallbackAddresses",
     "Files",
     "Harness",
     "Listening",

@@ -26,6 +26,7 @@ from latchflow.sdk.users import Role
 from latchflow.services.email_message import build, check, message_id, recipients
 from latchflow.services.http_request import checked
 from latchflow.services.object_paths import check_content_type, check_path
+from latchflow.store.callbacks import MOST_OPEN
 
 _SENDER = EmailAddress(address="latchflow@example.org")
 
@@ -167,6 +168,25 @@ class Switches:
 
 
 @dataclass
+class CallbackAddresses:
+    """Addresses that lead nowhere; `Harness.run` takes what was sent to them.
+
+    Attributes:
+        urls: What actions were given, by invocation.
+    """
+
+    urls: dict[UUID, list[str]] = field(default_factory=dict)
+
+    async def mint(self, invocation_id: UUID, *, attempt: int) -> str:
+        """Make another one."""
+        urls = self.urls.setdefault(invocation_id, [])
+        if len(urls) >= MOST_OPEN:
+            raise ServiceError("fatal", f"This invocation has {MOST_OPEN} callback addresses that nobody has called.")
+        urls.append(f"https://latchflow.example/callbacks/lfk_{invocation_id.hex}_{len(urls) + 1}")
+        return urls[-1]
+
+
+@dataclass
 class Services:
     """Every service of the harness, to look at and to prepare."""
 
@@ -175,12 +195,18 @@ class Services:
     storage: Files = field(default_factory=Files)
     users: People = field(default_factory=People)
     resources: Switches = field(default_factory=Switches)
+    callbacks: CallbackAddresses = field(default_factory=CallbackAddresses)
 
     @property
     def backends(self) -> Backends:
         """As the guard takes them."""
         return Backends(
-            email=self.email, http=self.http, storage=self.storage, users=self.users, resources=self.resources
+            email=self.email,
+            http=self.http,
+            storage=self.storage,
+            users=self.users,
+            resources=self.resources,
+            callbacks=self.callbacks,
         )
 
 
@@ -205,7 +231,7 @@ def hanging(services: Services, reached: Callable[[], None]) -> Backends:
 
 def _before(services: Services, what: Callable[[], Awaitable[None]]) -> Backends:
     part: Any = _Interposed(what)
-    return Backends(email=part, http=part, storage=_InterposedFiles(what), users=part, resources=part)
+    return Backends(email=part, http=part, storage=_InterposedFiles(what), users=part, resources=part, callbacks=part)
 
 
 class _Interposed:

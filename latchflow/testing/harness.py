@@ -15,14 +15,14 @@ from structlog.testing import capture_logs
 from latchflow.config_schemas import check_config
 from latchflow.expressions import evaluate_template
 from latchflow.runtime.contract import ContractError
-from latchflow.runtime.guard import Backends, Grant, GuardedServices
+from latchflow.runtime.guard import Backends, Grant, GuardedServices, guarded_callback_url
 from latchflow.runtime.invoking.configs import config_of
 from latchflow.runtime.invoking.inbound import read_request
 from latchflow.runtime.invoking.invoker import Call, Result, Resumption, Success, Waiting, invoke
 from latchflow.runtime.lifecycle.registry import Configured, LoadedAction, Registry
 from latchflow.runtime.loader.discovery import PluginSource, read_source
 from latchflow.runtime.loader.probe import check
-from latchflow.sdk import Emit, InboundRequest, Invocation, Reject, Schedule
+from latchflow.sdk import Callback, Emit, InboundRequest, Invocation, Reject, Schedule
 from latchflow.testing.backends import Services
 from latchflow.testing.host import HostLoop
 from latchflow.testing.records import MemoryRecords
@@ -44,7 +44,6 @@ class Harness:
         self.host = host
         self.services = Services()
         self.records = MemoryRecords()
-        self._attempts: dict[UUID, int] = {}
         self._waiting: dict[UUID, tuple[Waiting, Counter[str]]] = {}
 
     @property
@@ -63,6 +62,7 @@ class Harness:
         invocation_id: UUID | None = None,
         timeout_seconds: float = 10,
         backends: Backends | None = None,
+        callback: Callback | None = None,
     ) -> ActionRun:
         """Make one attempt of an action.
 
@@ -76,10 +76,14 @@ class Harness:
                 has done is not done again, and one that waits is resumed, at once.
             timeout_seconds: Of the attempt.
             backends: Instead of `services`.
+            callback: With the id of an invocation that waits: what was sent to an address of `call.callback_url`.
 
         Raises:
             InvalidInputError: The config does not satisfy the capability's schema.
+            ValueError: There is a callback, and the invocation does not wait.
         """
+        if callback is not None and invocation_id not in self._waiting:
+            raise ValueError("Only an invocation that waits is called back: give the id of a run that is Pending.")
         action = self.registry.actions[self.source.name, key]
         whole = self.config(action, config, context)
         progress: list[Any] = []
@@ -95,6 +99,7 @@ class Harness:
                     invocation_id=invocation_id or uuid4(),
                     timeout_seconds=timeout_seconds,
                     progress=progress,
+                    callback=callback,
                 )
             )
         return ActionRun(result=result, calls=self.records.calls[first_call:], progress=progress, logs=list(logs))
@@ -188,22 +193,23 @@ class Harness:
         invocation_id: UUID,
         timeout_seconds: float,
         progress: list[Any],
+        callback: Callback | None = None,
     ) -> Result:
         """Make one attempt, on the loop of the host."""
-        self._attempts[invocation_id] = self._attempts.get(invocation_id, 0) + 1
+        records = self.records.attempt(invocation_id)
         waiting, calls_made = self._waiting.get(invocation_id, (None, Counter[str]()))
         grant = Grant(
             granted_scopes=action.plugin.granted_scopes,
             capability_scopes=frozenset(action.capability.scopes),
             idempotency_key=str(invocation_id),
-            records=self.records,
+            records=records,
             host_loop=asyncio.get_running_loop(),
             deadline=datetime.now(UTC) + timedelta(seconds=timeout_seconds),
             calls_made=Counter(calls_made),
         )
         invocation = Invocation(
             id=invocation_id,
-            attempt=self._attempts[invocation_id],
+            attempt=records.number,
             event_id=UUID(int=1),
             trigger_id=UUID(int=2),
             pipeline_id=UUID(int=3),
@@ -219,12 +225,16 @@ class Harness:
             timeout_seconds=timeout_seconds,
             deadline=grant.deadline,
             heartbeat=progress.append,
-            resumption=Resumption(state=waiting.state) if waiting else None,
+            callback_url=guarded_callback_url(
+                backends.callbacks, grant, invocation_id=invocation_id, attempt=invocation.attempt
+            ),
+            resumption=Resumption(state=waiting.state, callback=callback) if waiting else None,
         )
         try:
             result = await invoke(action, call)
         finally:
             grant.end()
+            records.end()
         if isinstance(result, Waiting):
             self._waiting[invocation_id] = result, grant.calls_made
         elif isinstance(result, Success):

@@ -80,6 +80,8 @@ class GmailProvider:
         else:
             url = f"{self._api}/upload{_MESSAGES}/send?uploadType=media"
             body = {"content": content, "headers": {"Content-Type": "message/rfc822"}}
+        if delivery.deadline <= datetime.now(UTC):
+            raise ServiceError("retryable", "Not sent: the time for it was up before it could be handed over.")
         request = HttpRequest(method="POST", url=url, **self._common(token, delivery), **body)
         try:
             return await self._http.request(request)

@@ -48,7 +48,7 @@ def _run(stack: Stack, name: str, steps: list[dict[str, Any]], body: dict[str, A
     trigger_id = stack.github_trigger(name)
     stack.create("pipelines", name=name, isEnabled=True, triggers=[{"triggerId": trigger_id}], steps=steps)
     assert stack.until_ended(stack.fire(trigger_id, body), seconds)["status"] == "SUCCEEDED"
-    memory = _Memory(stack.dev.ready["pids"]["worker"][0])
+    memory = _Memory(stack.dev.ready["pids"]["worker"])
     memory.start()
     begun = time.monotonic()
     event_id = stack.fire(trigger_id, {**body, "again": True})

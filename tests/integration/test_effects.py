@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from signal import SIGKILL
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.support.receiver import Receiver
 from tests.support.services import NO_SERVICES
 
 KILLS = 20
-INTENT = Intent(service="email.send", ordinal=1, key="k/email.send/1", target="00" * 32)
+INTENT = Intent(service="email.send", ordinal=1, key="k/email.send/1", target="00" * 32, content="01" * 32)
 CALL = ServiceCall(
     service="email.send", requested_scopes=(), granted_scopes=(), outcome="intended", actor_id=None, detail={}
 )
@@ -184,7 +185,7 @@ async def test_a_slow_attempt_cannot_undo_what_the_next_one_has_begun(deployment
     prior = await newer.begin(INTENT, CALL)
 
     with pytest.raises(ServiceError, match="over"):
-        await older.via(INTENT, "letter")
+        await older.via(INTENT, "letter", live_until=datetime.now(UTC))
     await older.finish(INTENT, CALL, "failed", None)
     states = [(await invocation.effects())[0]["state"]]
     await older.finish(INTENT, CALL, "done", b"{}")

@@ -243,7 +243,12 @@ async def test_a_mail_that_was_not_taken_is_sent_by_the_next_attempt(
     gmail.script(send=["cut-before"])
 
     await attempt(host, await invocation.attempt())
+    too_early = await attempt(host, await invocation.attempt())
+    await deployment.rows("UPDATE effects SET live_until = now() - interval '1 minute'")
     sent = await attempt(host, await invocation.attempt())
+
+    assert isinstance(too_early, ServiceError)
+    assert too_early.is_retryable
 
     assert isinstance(sent, SendResult)
     assert len(gmail.messages()) == 1

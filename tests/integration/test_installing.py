@@ -197,3 +197,30 @@ async def test_an_error_that_no_database_can_hold_is_recorded_readably(
         await until(lambda: True)
 
     assert "ValueError: a\ufffdb\ufffd" in (await plugin_of(deployment, "acme-broken"))["error"]
+
+
+_POST = (
+    GOOD
+    + """
+@plugin.provider(kind="email", id="post", display_name="Post", defaults={"user": "POST_USER"},
+                 config_schema={"type": "object", "properties": {"user": {"type": "string"}}})
+class Post:
+    def __init__(self, setup): ...
+    async def send(self, details): ...
+"""
+)
+
+
+async def test_a_variable_that_one_plugin_reads_is_given_to_no_other(deployment: Deployment, folders: Folders) -> None:
+    write_plugin(folders.plugins, name="acme-post", code=_POST)
+    async with process(deployment, folders):
+        pass
+    write_plugin(folders.plugins, name="acme-another", code=_POST)
+
+    async with process(deployment, folders) as plugins:
+        assert set(plugins.live.snapshot.plugins) == {"acme-greeter", "acme-post"}
+
+    row = await plugin_of(deployment, "acme-another")
+    assert row["status"] == "FAILED"
+    assert "POST_USER is a variable of the plugin 'acme-post'" in row["error"]
+    assert (await plugin_of(deployment, "acme-post"))["status"] == "ENABLED"

@@ -291,6 +291,21 @@ async def test_a_trial_uses_a_config_that_is_not_stored(host: HostServices, post
     assert kind(await send(host)) == "fatal"
 
 
+async def test_what_became_of_a_mail_is_asked_again_while_its_provider_cannot_be_made(
+    host: HostServices, post: Post
+) -> None:
+    await configure(host, "alpha", "unmakable")
+
+    async def found(via: str) -> ServiceError:
+        deadline = datetime.now(UTC) + timedelta(seconds=10)
+        with pytest.raises(ServiceError) as caught:
+            await host.mail.find(MAIL, idempotency_key="k", via=via, deadline=deadline)
+        return caught.value
+
+    assert (await found(f"{NAME}/alpha")).kind == "retryable"
+    assert (await found(f"{NAME}/beta")).kind == "outcome_unknown"
+
+
 @pytest.mark.parametrize("mode", ["unmakable", 7])
 async def test_what_a_configured_provider_cannot_keep_is_not_kept_elsewhere(
     deployment: Deployment, post: Post, mode: Any

@@ -17,7 +17,7 @@ class _Unused:
 
 
 UNUSED = cast("Any", _Unused())
-NO_SERVICES = Backends(email=UNUSED, http=UNUSED, storage=UNUSED, users=UNUSED, resources=UNUSED)
+NO_SERVICES = Backends(email=UNUSED, http=UNUSED, storage=UNUSED, users=UNUSED, resources=UNUSED, callbacks=UNUSED)
 
 
 def grant_of(

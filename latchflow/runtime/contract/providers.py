@@ -1,15 +1,17 @@
 """What a provider must be."""
 
 import re
+from typing import Any
 
-from latchflow.config_schemas import template_names
+from latchflow.config_schemas import secret_names, template_names
 from latchflow.names import normal_form
 from latchflow.runtime.contract.checks import check_arity, check_common, check_method, checked_schema
 from latchflow.runtime.contract.model import ContractError, ProviderContract
 from latchflow.sdk import ProviderDeclaration
-from latchflow.settings import CORE_VARIABLES
+from latchflow.settings import owner_of_variable
 
 _METHODS = {"email": ("send",), "storage": ("put", "get", "delete")}
+_SECRET_WORDS = ("SECRET", "TOKEN", "PASSWORD", "KEY")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
 
 
@@ -36,7 +38,7 @@ def provider_contract(declaration: ProviderDeclaration) -> ProviderContract:
     schema = checked_schema(where, declaration.config_schema)
     if template_names(schema):
         raise ContractError(f"{where}: config_schema: a provider's config holds no expressions; remove the mark")
-    _check_defaults(where, declaration.defaults, schema.get("properties", {}))
+    _check_defaults(where, declaration.defaults, schema)
     return ProviderContract(
         kind=declaration.kind,
         id=declaration.id,
@@ -46,7 +48,8 @@ def provider_contract(declaration: ProviderDeclaration) -> ProviderContract:
     )
 
 
-def _check_defaults(where: str, defaults: object, properties: object) -> None:
+def _check_defaults(where: str, defaults: object, schema: dict[str, Any]) -> None:
+    properties, secret = schema.get("properties", {}), secret_names(schema)
     if not isinstance(defaults, dict) or not isinstance(properties, dict):
         raise ContractError(f'{where}: defaults: write a dict like {{"clientId": "GMAIL_CLIENT_ID"}}')
     for name, variable in defaults.items():
@@ -54,5 +57,11 @@ def _check_defaults(where: str, defaults: object, properties: object) -> None:
             raise ContractError(f"{where}: defaults: {name!r} is no property of the config")
         if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
             raise ContractError(f"{where}: defaults: {variable!r} is not the name of an environment variable")
-        if variable in CORE_VARIABLES or variable.startswith(("LATCHFLOW_", "TEMPORAL_", "OTEL_", "PG")):
-            raise ContractError(f"{where}: defaults: {variable} belongs to core; choose a variable of your own")
+        owner = owner_of_variable(variable)
+        if owner is not None:
+            raise ContractError(f"{where}: defaults: {variable} belongs to {owner}; choose a variable of your own")
+        if name not in secret and any(word in variable for word in _SECRET_WORDS):
+            raise ContractError(
+                f"{where}: defaults: {variable} reads as a secret, and the property {name!r} would be shown to admins; "
+                "mark it writeOnly in config_schema, or name the variable otherwise"
+            )

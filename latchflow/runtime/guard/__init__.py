@@ -2,18 +2,21 @@
 
 from latchflow.runtime.guard.backends import (
     Backends,
+    CallbackBackend,
     EmailBackend,
     HttpBackend,
     ResourceBackend,
     StorageBackend,
     UserBackend,
 )
+from latchflow.runtime.guard.callbacks import guarded_callback_url
 from latchflow.runtime.guard.grant import Grant
 from latchflow.runtime.guard.records import EffectState, Intent, Prior, Records, ServiceCall
 from latchflow.runtime.guard.services import GuardedServices
 
 __all__ = [
     "Backends",
+    "CallbackBackend",
     "EffectState",
     "EmailBackend",
     "Grant",
@@ -26,4 +29,5 @@ __all__ = [
     "ServiceCall",
     "StorageBackend",
     "UserBackend",
+    "guarded_callback_url",
 ]

@@ -104,6 +104,14 @@ class ResourceBackend(Protocol):
         ...
 
 
+class CallbackBackend(Protocol):
+    """Addresses under which invocations are called back."""
+
+    async def mint(self, invocation_id: UUID, *, attempt: int) -> str:
+        """A new address of an invocation, for the attempt with this number."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Backends:
     """The services of this process."""
@@ -113,3 +121,4 @@ class Backends:
     storage: StorageBackend
     users: UserBackend
     resources: ResourceBackend
+    callbacks: CallbackBackend

@@ -1,5 +1,6 @@
 """Mail behind the guard."""
 
+import json
 from collections.abc import Sequence
 
 from pydantic import TypeAdapter
@@ -43,5 +44,21 @@ class GuardedEmail:
         async def work(effect: Handle) -> SendResult:
             return await self._backend.send(message, effect=effect, deadline=deadline)
 
-        effect = Effect(target="\n".join(sorted(recipients)), identity=repr(message), result=_RESULT, find=find)
+        effect = Effect(
+            target="\n".join(sorted(recipients)),
+            content=_content(message),
+            identity=repr(message),
+            result=_RESULT,
+            find=find,
+        )
         return await self._grant.effect(asked, effect, work)
+
+
+def _content(message: EmailMessage) -> str:
+    """What a mail says. Of files only what they are called: one that is generated differs by its time of the day."""
+    said = {
+        "subject": message.subject,
+        "texts": [message.text_body, message.html_body],
+        "attachments": [[attachment.name, attachment.content_type] for attachment in message.attachments],
+    }
+    return json.dumps(said)

@@ -18,6 +18,8 @@ MAX_RESULT_BYTES = 4 * 1024 * 1024
 """A larger answer is not kept for the next attempt."""
 
 _MARGIN = timedelta(seconds=1)
+_LATE = timedelta(seconds=10)
+"""How long after an attempt's deadline what it sent may be under way, and the clocks of two workers be apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,8 @@ class Effect(Generic[T]):
         is_repeatable: The receiver recognises a repetition by the key, or a repetition changes nothing.
         find: Asks the provider what became of an earlier try, given its key and `Prior.via`: its result, or None when
             it did not happen. Raises ``outcome_unknown`` when nobody can say.
+        content: What it says there, where that may not change between attempts; hashed too. Nothing volatile or
+            secret is in it: a token is fetched anew, a template of a mail has its own time of the day.
         identity: What makes two calls of an attempt the same, so that the second is a repetition of the first.
         is_failure: Of a result that means that nothing happened, so that the next attempt shall try again.
     """
@@ -65,6 +69,7 @@ class Effect(Generic[T]):
     result: Kept[T]
     is_repeatable: bool = False
     find: Callable[[str, str | None], Awaitable[T | None]] | None = None
+    content: str = ""
     identity: str = ""
     is_failure: Callable[[T], bool] = lambda _: False
 
@@ -72,9 +77,10 @@ class Effect(Generic[T]):
 class Handle:
     """What a backend may say and know about the effect it carries out."""
 
-    def __init__(self, intent: Intent, records: Records) -> None:
+    def __init__(self, intent: Intent, records: Records, deadline: datetime) -> None:
         self._intent = intent
         self._records = records
+        self._deadline = deadline
 
     @property
     def key(self) -> str:
@@ -83,7 +89,7 @@ class Handle:
 
     async def via(self, provider: str) -> None:
         """Say which provider it is handed to now; written down before that happens."""
-        await self._records.via(self._intent, provider)
+        await self._records.via(self._intent, provider, live_until=self._deadline)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +160,8 @@ class Grant:
             service=asked.service,
             ordinal=ordinal,
             key=f"{self.idempotency_key}/{asked.service}/{ordinal}",
-            target=hashlib.sha256(effect.target.encode("utf-8", "surrogatepass")).hexdigest(),
+            target=_hash(effect.target),
+            content=_hash(effect.content),
         )
         is_done = False
         try:
@@ -232,6 +239,14 @@ class Grant:
                 "attempt. Make the calls of an action in the same order in every attempt."
             )
             raise ServiceError("fatal", message)
+        if prior.is_another(intent):
+            message = (
+                f"This attempt's call {intent.ordinal} of {intent.service} says something else than the one of an "
+                "earlier attempt, which happened or may have. What an effect says must not change between attempts: "
+                "build it from the call's config, payload and idempotency key, never from the clock or at random, and "
+                "make the calls in the same order."
+            )
+            raise ServiceError("fatal", message)
         if prior.state == "done":
             return _Known(self._stored(prior, intent, effect))
         if prior.state == "intended" and not effect.is_repeatable:
@@ -252,7 +267,10 @@ class Grant:
             if effect.find is None:
                 message = f"An earlier attempt began {intent.service}, and whether it took effect is not known."
                 raise ServiceError("outcome_unknown", message)
-            return await effect.find(intent.key, prior.via)
+            found = await effect.find(intent.key, prior.via)
+            if found is None:
+                _require_silence(prior, intent)
+            return found
         except ServiceError as error:
             if error.kind == "outcome_unknown" and self.resends_unknown:
                 return None  # nobody can say, and the definition wants it done again then
@@ -263,7 +281,7 @@ class Grant:
         self, intent: Intent, call: ServiceCall, effect: Effect[T], work: Callable[[Handle], Awaitable[T]]
     ) -> T:
         try:
-            result = await work(Handle(intent, self.records))
+            result = await work(Handle(intent, self.records, self.deadline))
         except ServiceError as error:
             is_open = error.kind == "outcome_unknown" or isinstance(error, OpenError)
             outcome = "outcome_unknown" if is_open else error.kind
@@ -309,6 +327,23 @@ class Grant:
             actor_id=asked.actor_id,
             detail=asked.detail,
         )
+
+
+def _require_silence(prior: Prior, intent: Intent) -> None:
+    """That a provider has nothing says nothing while a frozen attempt may still wake up and hand it over."""
+    if prior.live_until is None:
+        return
+    left = prior.live_until + _LATE - datetime.now(UTC)
+    if left > timedelta():
+        message = (
+            f"An earlier attempt began {intent.service}, and {prior.via} does not have it so far. It may be sent "
+            f"until that attempt's time is up; the next attempt looks again after {left.total_seconds():.0f} s."
+        )
+        raise UnsettledError(message, retry_after=left)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """HTTP behind the guard."""
 
+import hashlib
+import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +11,7 @@ from latchflow.runtime.guard.arguments import actor_of, request_of
 from latchflow.runtime.guard.backends import HttpBackend
 from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
 from latchflow.sdk import HttpRequest, HttpResponse
+from latchflow.services.handover import require_time
 
 _WITHOUT_EFFECT = frozenset({"GET", "HEAD"})
 _LEAST = timedelta(milliseconds=100)
@@ -34,6 +37,7 @@ class GuardedHttp:
             return await self._grant.watch(asked, work)
         effect = Effect(
             target=f"{method} {request.url}",
+            content=_content(request),
             identity=repr(request),
             result=_KeptResponse(),
             is_repeatable=request.is_repeatable,
@@ -42,8 +46,26 @@ class GuardedHttp:
         return await self._grant.effect(asked, effect, work)
 
     def _timeout(self, request: HttpRequest) -> timedelta:
-        left = max(self._grant.cutoff - datetime.now(UTC), _LEAST)
+        cutoff = self._grant.cutoff
+        require_time(cutoff)
+        left = max(cutoff - datetime.now(UTC), _LEAST)
         return left if request.timeout is None else min(request.timeout, left)
+
+
+def _content(request: HttpRequest) -> str:
+    """What a request says: without secrets, which are of now, and without headers but those that describe the body.
+
+    Others tell of the exchange: traces, times, signatures and credentials, which are new for each attempt.
+    """
+    about = sorted((name.lower(), value) for name, value in request.headers.items())
+    body = hashlib.sha256(request.content).hexdigest() if request.content is not None else None
+    said = {
+        "query": sorted(request.query.items()),
+        "headers": [pair for pair in about if pair[0].startswith("content-")],
+        "json": request.json,
+        "content": body,
+    }
+    return json.dumps(said, sort_keys=True)
 
 
 class _KeptResponse:

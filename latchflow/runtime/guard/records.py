@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 EffectState = Literal["new", "intended", "done", "failed"]
@@ -33,12 +34,14 @@ class Intent:
         key: The idempotency key of the effect: equal for all attempts.
         target: SHA-256, in hex, of what the effect goes to, so that an attempt that asks for something else in this
             place does not get an earlier one's answer.
+        content: SHA-256, in hex, of what it says there; for the same reason.
     """
 
     service: str
     ordinal: int
     key: str
     target: str
+    content: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +49,24 @@ class Prior:
     """What an earlier attempt left of an effect.
 
     Attributes:
+        content: None for one from before it was kept.
         via: The provider it was handed to last, where there is a choice.
+        live_until: When the attempt that handed it over can act no longer, however long it was held up.
         result: Of a ``done`` one, as JSON; None when it was too large to keep.
     """
 
     state: EffectState
     target: str
+    content: str | None = None
     via: str | None = None
+    live_until: datetime | None = None
     result: bytes | None = None
+
+    def is_another(self, intent: Intent) -> bool:
+        """Whether `intent` is not this effect. What failed may be said in other words."""
+        if self.target != intent.target:
+            return True
+        return self.state in ("done", "intended") and self.content not in (None, intent.content)
 
 
 class Records(Protocol):
@@ -76,8 +89,8 @@ class Records(Protocol):
         """
         ...
 
-    async def via(self, intent: Intent, provider: str) -> None:
-        """Write down which provider the effect is being handed to.
+    async def via(self, intent: Intent, provider: str, *, live_until: datetime) -> None:
+        """Write down which provider the effect is being handed to, and until when the attempt may do so.
 
         Raises:
             ServiceError: ``denied`` when the attempt is over: another one may have found that no provider has it.

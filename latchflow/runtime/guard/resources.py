@@ -34,7 +34,12 @@ class GuardedResources:
         is_enabled = switch_of(is_enabled)
         detail = {"bundleId": str(bundle), "isEnabled": is_enabled}
         asked = Asked(service="resources.set_bundle_enabled", scopes=scopes, actor_id=actor_of(actor_id), detail=detail)
-        await self._set(asked, bundle, lambda: self._backend.set_bundle_enabled(bundle, is_enabled, actor=self._actor))
+        await self._set(
+            asked,
+            bundle,
+            is_enabled,
+            lambda: self._backend.set_bundle_enabled(bundle, is_enabled, actor=self._actor),
+        )
 
     async def set_pipeline_enabled(
         self,
@@ -53,12 +58,15 @@ class GuardedResources:
             service="resources.set_pipeline_enabled", scopes=scopes, actor_id=actor_of(actor_id), detail=detail
         )
         await self._set(
-            asked, pipeline, lambda: self._backend.set_pipeline_enabled(pipeline, is_enabled, actor=self._actor)
+            asked,
+            pipeline,
+            is_enabled,
+            lambda: self._backend.set_pipeline_enabled(pipeline, is_enabled, actor=self._actor),
         )
 
-    async def _set(self, asked: Asked, target: UUID, work: Callable[[], Awaitable[None]]) -> None:
+    async def _set(self, asked: Asked, target: UUID, is_enabled: bool, work: Callable[[], Awaitable[None]]) -> None:
         async def carry_out(_: Handle) -> None:
             await work()
 
-        effect: Effect[None] = Effect(target=str(target), result=_NOTHING, is_repeatable=True)
+        effect: Effect[None] = Effect(target=str(target), content=str(is_enabled), result=_NOTHING, is_repeatable=True)
         await self._grant.effect(asked, effect, carry_out)

@@ -99,7 +99,8 @@ class GuardedStorage:
                 bundle, expires_in=lifetime, max_downloads=most, key=handle.key, actor=self._actor
             )
 
-        effect = Effect(target=str(bundle), result=_LINK, is_repeatable=True)
+        # How long it lives may be reckoned from the clock.
+        effect = Effect(target=str(bundle), content=f"at most {most}", result=_LINK, is_repeatable=True)
         return await self._grant.effect(asked, effect, work)
 
     def _asked(self, service: str, scopes: Sequence[str], actor_id: str | None, bundle: UUID) -> Asked:

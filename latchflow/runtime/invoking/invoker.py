@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -24,7 +24,7 @@ from latchflow.runtime.invoking.plugin_log import plugin_logger
 from latchflow.runtime.isolation.loops import PluginBlockedError, PluginClosedError, Waiter, is_being_cancelled
 from latchflow.runtime.isolation.stalls import Stall
 from latchflow.runtime.lifecycle.registry import LoadedAction
-from latchflow.sdk import ActionCall, Invocation, Services
+from latchflow.sdk import ActionCall, Callback, Invocation, ServiceError, Services
 
 CLEAN_UP_SECONDS = 2.0
 """What a plugin that was cancelled has to clean up, with its services. Its attempt ends after that."""
@@ -34,9 +34,19 @@ __all__ = ["Call", "Failure", "Result", "Resumption", "Success", "Waiting", "inv
 
 @dataclass(frozen=True, kw_only=True)
 class Resumption:
-    """What an earlier attempt left when it answered `latchflow.sdk.Pending`."""
+    """What an earlier attempt left when it answered `latchflow.sdk.Pending`.
+
+    Attributes:
+        callback: What was sent to its callback address since.
+    """
 
     state: Any
+    callback: Callback | None = None
+
+
+async def no_callback_url() -> str:
+    """Stands for `latchflow.sdk.ActionCall.callback_url` where nobody could be called back."""
+    raise ServiceError("fatal", "There are no callback addresses here.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +56,7 @@ class Call:
     Attributes:
         config: The definition's whole config, opened; expressions in it already evaluated.
         services: Guarded for this call.
+        callback_url: Makes an address under which the invocation is called back; guarded for this call.
         resumption: Set, it calls the action's ``resume`` instead of ``execute``.
     """
 
@@ -58,6 +69,7 @@ class Call:
     timeout_seconds: float
     deadline: datetime
     heartbeat: Callable[[Any], None]
+    callback_url: Callable[[], Coroutine[Any, Any, str]] = no_callback_url
     resumption: Resumption | None = None
 
 
@@ -166,6 +178,8 @@ class _Attempt:
             heartbeat=self._heartbeat,
             deadline=call.deadline,
             wait=self._wait,
+            callback_url=call.callback_url,
+            callback=call.resumption.callback if call.resumption else None,
         )
 
 

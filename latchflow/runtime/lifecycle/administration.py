@@ -59,15 +59,22 @@ class PluginAdministration:
         async with self._database.transaction() as connection:
             await plugin_catalog.lock(connection)
             now = await plugin_catalog.get(connection, known.name) or known
-            changed = now
-            if source is not None:
-                changed = _enabled(now, source)
+            changed, fault = now, None
+            if source is not None and contract is not None:
+                verdict = await self._plugins.installer.beside_others(connection, source, contract)
+                if isinstance(verdict, ContractError):
+                    fault, contract = verdict, None
+                    changed = _failed(now, source, verdict)
+                else:
+                    changed = _enabled(now, source)
             elif is_enabled is False:
                 changed = replace(now, status="DISABLED", error=None, is_wanted=False)
-            if granted_scopes is not None:
+            if granted_scopes is not None and fault is None:
                 changed = replace(changed, granted_scopes=sorted(set(granted_scopes)))
             await save_entry(connection, changed, contract)
             await _audit(connection, now, changed, actor)
+        if fault is not None:
+            raise ConflictError(f"The plugin {known.name!r} cannot be enabled: {fault}")
         await self._plugins.follower.follow()
 
     async def reload(self, identifier: UUID, *, actor: str) -> None:
@@ -114,12 +121,16 @@ class PluginAdministration:
                 await plugin_catalog.lock(connection)
                 known = await plugin_catalog.get(connection, source.name)
                 if known is not None and known.status != "ENABLED":
-                    failed = replace(known, error=str(error))
-                    if known.status != "DISABLED":
-                        failed = replace(failed, status="FAILED", code_hash=source.code_hash)
+                    failed = _failed(known, source, error)
                     await save_entry(connection, failed, None)
                     await _audit(connection, known, failed, actor)
             raise ConflictError(f"The plugin {source.name!r} cannot be enabled: {error}") from None
+
+
+def _failed(known: CatalogPlugin, source: PluginSource, error: ContractError) -> CatalogPlugin:
+    if known.status in ("DISABLED", "ENABLED"):
+        return replace(known, error=str(error))
+    return replace(known, status="FAILED", error=str(error), code_hash=source.code_hash)
 
 
 def _enabled(known: CatalogPlugin, source: PluginSource) -> CatalogPlugin:

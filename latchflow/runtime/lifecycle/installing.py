@@ -48,10 +48,13 @@ class PluginFolders:
         """The folders that hold plugins' folders."""
         return plugin_roots(self.home, self.plugins_path)
 
+    def is_built_in(self, source: PluginSource) -> bool:
+        """Whether a plugin is the product's own."""
+        return source.name.startswith(_PRODUCT_PREFIX) and source.folder.parent == self.home / "plugins"
+
     def trusts(self, source: PluginSource) -> bool:
         """Whether a plugin enables itself."""
-        is_built_in = source.name.startswith(_PRODUCT_PREFIX) and source.folder.parent == self.home / "plugins"
-        return self.enables_all or is_built_in
+        return self.enables_all or self.is_built_in(source)
 
 
 class Installer:
@@ -160,6 +163,24 @@ class Installer:
         """Import a plugin in a throwaway process. Raises ContractError."""
         return await check(source, copies=self.folders.copies)
 
+    async def beside_others(self, connection: Connection, source: PluginSource, contract: Contract) -> Verdict:
+        """The contract, or why it does not go with the other plugins; inside a transaction that has the catalog locked.
+
+        A variable of the environment that one plugin reads is an operator's word to that plugin, and to no other. The
+        product's own plugins cannot be kept out by another that was there first.
+        """
+        variables = [variable for provider in contract.providers for variable in provider.defaults.values()]
+        if not variables or self.folders.is_built_in(source):
+            return contract
+        taken = await plugin_catalog.variable_of_another(connection, source.name, variables)
+        if taken is None:
+            return contract
+        variable, owner = taken
+        return ContractError(
+            f"{source.folder}: a provider's defaults: {variable} is a variable of the plugin {owner!r}; choose one of "
+            "your own"
+        )
+
     async def close(self) -> None:
         """Give up checks in progress."""
         for task in list(self._late):
@@ -207,6 +228,8 @@ class Installer:
                 verdict = verdicts.get(now.source.name)
                 if verdict is None and now.needs_check:
                     continue  # enabled meanwhile, by somebody who has its verdict
+                if isinstance(verdict, Contract):
+                    verdict = await self.beside_others(connection, now.source, verdict)
                 fault = str(verdict) if isinstance(verdict, ContractError) else None
                 if await _is_outdated(sighting, now, verdict):
                     continue  # whoever changed the folder, or the row, has a newer verdict

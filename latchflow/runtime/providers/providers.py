@@ -73,7 +73,11 @@ class Providers:
 
     @asynccontextmanager
     async def named(self, kind: str, name: str) -> AsyncIterator[RunningProvider | None]:
-        """A provider by its name in records; None when it is not configured here. Raises as `active`."""
+        """A provider by its name in records; None when it is not configured here.
+
+        Raises:
+            ServiceError: As `active`; ``retryable`` while it cannot be made.
+        """
         async with self._first(kind, name) as running:
             yield running
 
@@ -150,6 +154,9 @@ class Providers:
                         if name not in (None, f"{candidate.plugin_name}/{candidate.id}"):
                             continue
                         running, old = await self._ready(candidate)
+                        if running is None and name is not None:
+                            # It may be the one that knows what became of something.
+                            raise ServiceError("retryable", f"The provider {name} cannot be made now. See the log.")
                         if running is None:
                             continue
                         entered = await held.enter_async_context(running.used())

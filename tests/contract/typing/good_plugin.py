@@ -11,6 +11,7 @@ from latchflow.sdk import (
     Accepted,
     ActionCall,
     ActionResult,
+    Callback,
     EmailAddress,
     EmailAttachment,
     EmailDelivery,
@@ -106,10 +107,15 @@ def plain(call: ActionCall[Mapping[str, Any]]) -> Any:
     )
     where: Invocation = call.invocation
     left: timedelta = call.deadline - datetime.now(UTC)
-    return [result.accepted_recipients, where.attempt, left.total_seconds(), call.is_payload_from_input]
+    url: str = call.wait(call.callback_url())
+    return [url, result.accepted_recipients, where.attempt, left.total_seconds(), call.is_payload_from_input]
 
 
 async def carry_on(call: ActionCall[GreetConfig], state: Any) -> ActionResult | Pending:
+    callback: Callback | None = call.callback
+    if callback is not None:
+        arrived: datetime = callback.received_at
+        return ActionResult(output={"sent": callback.body, "as": callback.content_type, "at": arrived.isoformat()})
     if state["round"] < 3:
         return Pending(check_after=timedelta(minutes=1), state={"round": state["round"] + 1})
     return ActionResult(output={"done": call.idempotency_key})
@@ -117,7 +123,8 @@ async def carry_on(call: ActionCall[GreetConfig], state: Any) -> ActionResult | 
 
 @plugin.action("wait", display_name="Wait", config_schema=GreetConfig, resume=carry_on)
 async def begin(call: ActionCall[GreetConfig]) -> Pending:
-    return Pending(check_after=timedelta(seconds=1), state={"round": 0}, deadline=call.deadline)
+    url: str = await call.callback_url()
+    return Pending(check_after=timedelta(seconds=1), state={"round": 0, "url": url}, deadline=call.deadline)
 
 
 @plugin.action("classy", display_name="A class", config_schema=GreetConfig)

@@ -68,6 +68,8 @@ async def calls(call: ActionCall[Config]) -> dict[str, Any]:
     call.payload.clear()  # E: attr-defined
     call.invocation.attempt += 1  # E: misc
     call.services.email.send(EmailMessage(to=[], subject="x"))  # E: unused-coroutine
+    call.callback_url()  # E: unused-coroutine
+    call.callback.body  # E: union-attr
     await call.services.email.send("hello")  # E: arg-type
     EmailMessage([EmailAddress(address="a@b.c")], "x")  # E: call-arg
     await call.services.users.invite("a@b.c", role="OWNER")  # E: arg-type

@@ -277,3 +277,21 @@ def _core_id() -> str:
     from latchflow.names import plugin_id
 
     return str(plugin_id("@latchflow/core"))
+
+
+@pytest.fixture
+def rivals(folder: Path) -> None:
+    """Two more plugins, which want the same variable."""
+    for name in ("acme-first", "acme-second"):
+        write_plugin(folder.parent, name=name, code=WITH_PROVIDER)
+
+
+@pytest.mark.usefixtures("rivals")
+async def test_a_plugin_that_asks_for_the_variable_of_another_is_not_enabled(client: httpx2.AsyncClient) -> None:
+    assert (await patch(client, "acme-first", status="ENABLED")).status_code == 200
+
+    refused = await patch(client, "acme-second", status="ENABLED")
+
+    assert refused.status_code == 409
+    assert "POST_OFFICE_USER is a variable of the plugin 'acme-first'" in refused.json()["detail"]
+    assert (await plugin_of(client, "acme-second"))["status"] == "FAILED"

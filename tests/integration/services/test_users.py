@@ -3,16 +3,21 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from latchflow.runtime.guard import Backends
-from latchflow.sdk import EmailMessage, SendResult, ServiceError, User
+from latchflow.sdk import EmailDelivery, EmailMessage, SendResult, ServiceError, User
 from latchflow.services.mail import Mail
 from latchflow.services.users import NewUser, Users
+from latchflow.settings import Settings
+from latchflow.store.database import Database
+from latchflow.telemetry import without_hidden
 from tests.integration.services.inviting_process import mail_to
 from tests.support.attempts import Attempts
 from tests.support.execution import FAKE_KEY, Deployment, Step
@@ -269,6 +274,14 @@ async def test_a_provider_that_can_be_asked_settles_what_a_kill_left_open(
     await killed(deployment, attempts, mailbox, point)
     mail = mail_to(mailbox.port, Finding)
     mail.found = found
+    if found is None:
+        # The killed one might only be frozen, and send it yet.
+        with pytest.raises(ServiceError) as caught:
+            await invite(attempts, backends(deployment, mail))
+        assert caught.value.is_retryable
+        assert caught.value.retry_after is not None
+        assert mailbox.messages == []
+        await deployment.rows("UPDATE effects SET live_until = now() - interval '1 minute'")
 
     user = await invite(attempts, backends(deployment, mail))
 
@@ -277,6 +290,51 @@ async def test_a_provider_that_can_be_asked_settles_what_a_kill_left_open(
     assert (await states(deployment))[-1] == "sent"
     assert mail.asked is not None
     assert [entry.address for entry in mail.asked.to] == [_ADA]
+
+
+async def test_what_a_kill_left_open_stays_open_while_the_database_cannot_be_asked(
+    deployment: Deployment, attempts: Attempts, mailbox: Mailbox
+) -> None:
+    await killed(deployment, attempts, mailbox, "after it was sent")
+    mail = mail_to(mailbox.port, Finding)
+    mail.found = SendResult(provider_message_id="<1@x>", accepted_recipients=(_ADA,))
+    settings = Settings.model_validate({"DATABASE_URL": deployment.urls.url, "ENCRYPTION_KEY": FAKE_KEY})
+    async with Database.open(settings) as away:
+        pass
+    users = Users(away, mail, public_url="https://latch.example")
+    with pytest.raises(ServiceError) as caught:
+        await invite(attempts, replace(NO_SERVICES, users=users))
+
+    assert caught.value.kind == "retryable"
+    (effect,) = await deployment.rows("SELECT state FROM effects")
+    assert effect["state"] == "intended"
+    assert (await invite(attempts, backends(deployment, mail))).status == "INVITED"
+    assert len(mailbox.messages) == 1
+
+
+class _Quoting:
+    """A provider that quotes the mail in its refusal, as any server may."""
+
+    name, can_find = "acme/post", False
+
+    async def send(self, delivery: EmailDelivery) -> SendResult:
+        raise ServiceError("retryable", f"refused: {delivery.message.text_body}")
+
+    async def find(self, delivery: EmailDelivery) -> SendResult | None:
+        raise AssertionError
+
+
+async def test_a_token_that_a_provider_quotes_is_in_no_log(
+    deployment: Deployment, attempts: Attempts, mailbox: Mailbox
+) -> None:
+    mail = mail_to(mailbox.port, Mail)
+    mail._providers.active_email = lambda: nullcontext(_Quoting())  # type: ignore[method-assign]
+    with capture_logs(processors=[without_hidden]) as logs:
+        await invite(attempts, backends(deployment, mail))
+
+    token = mailbox.token()
+    assert "refused: You are invited" in str(logs)
+    assert token not in str(logs)
 
 
 async def test_a_frozen_attempt_that_wakes_after_its_successor_hands_nothing_over(

@@ -117,6 +117,7 @@ class World:
                 heartbeat=lambda _: None,
                 deadline=datetime.now(UTC) + timedelta(seconds=30),
                 wait=UNUSED,
+                callback_url=UNUSED,
             )
         )
 

@@ -17,6 +17,7 @@ from latchflow.temporal.chores import run_chores
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader, stop_if_cancelled
+from latchflow.temporal.waking import Waker
 from tests.support.execution import Deployment, Starts
 
 _LOCK_ID = 4711
@@ -143,8 +144,9 @@ async def test_chores_stop_when_told_to_although_one_drops_the_cancellation(
     storage = storage_of(Settings.model_validate({}), deployment.database)
     closer = Closer(deployment.database, client)
     canceller, bulk = Canceller(deployment.database, client), BulkOperations(deployment.database, client)
+    waker = Waker(deployment.database, client)
     chores = asyncio.create_task(
-        run_chores(deployment.database, dispatcher, closer, storage, canceller=canceller, bulk=bulk)
+        run_chores(deployment.database, dispatcher, closer, storage, waker, canceller=canceller, bulk=bulk)
     )
     await asyncio.wait_for(entered.wait(), 5)
     chores.cancel()

@@ -87,6 +87,7 @@ class World:
                 heartbeat=lambda _: None,
                 deadline=datetime.now(UTC) + timedelta(seconds=30),
                 wait=UNUSED,
+                callback_url=UNUSED,
                 is_payload_from_input=is_input,
             )
         )

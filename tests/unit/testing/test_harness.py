@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -7,7 +8,7 @@ import pytest
 from latchflow.errors import InvalidInputError
 from latchflow.runtime.contract import ContractError
 from latchflow.runtime.invoking.inbound import InboundError
-from latchflow.sdk import Emit, HttpResponse, Reject, Schedule
+from latchflow.sdk import Callback, Emit, HttpResponse, Reject, Schedule
 from latchflow.testing import Harness, ScriptedHttp, plugin_under_test
 
 _TOML = """
@@ -53,6 +54,16 @@ def rest(call):
 @plugin.action("undeclared", display_name="Undeclared", config_schema=Config)
 async def undeclared(call):
     await call.services.users.get(BUNDLE)
+
+async def resume(call, state):
+    if call.callback is None:
+        return Pending(check_after=timedelta(days=1), state=state)
+    return {"asked": state, "body": call.callback.body, "at": call.callback.received_at.isoformat()}
+
+@plugin.action("ask", display_name="Ask", config_schema={}, resume=resume)
+async def ask(call):
+    urls = [await call.callback_url() for _ in range(call.payload.get("urls", 1))]
+    return Pending(check_after=timedelta(days=1), state=urls[0])
 
 @plugin.inbound_trigger("come", display_name="Come", config_schema=Config)
 def come(request, config):
@@ -119,6 +130,30 @@ def test_every_service_answers_a_plain_function_too(harness: Harness) -> None:
     assert output["url"] == harness.services.storage.links[0].url
     assert harness.services.storage.contents == {(bundle, "a/b.txt"): b"hello"}
     assert harness.services.resources.states == {("bundle", bundle): False}
+
+
+def test_an_action_gets_a_callback_address_and_what_was_sent_there(harness: Harness) -> None:
+    invocation = uuid4()
+    sent = Callback(body={"state": "ready"}, content_type="application/json", received_at=datetime.now(UTC))
+
+    first = harness.run("ask", invocation_id=invocation)
+    by_time = harness.run("ask", invocation_id=invocation)
+    called = harness.run("ask", invocation_id=invocation, callback=sent)
+
+    (url,) = harness.services.callbacks.urls[invocation]
+    assert first.waiting.state == by_time.waiting.state == url
+    assert url.startswith("https://")
+    assert called.output == {"asked": url, "body": {"state": "ready"}, "at": sent.received_at.isoformat()}
+    assert [(call.service, call.outcome) for call in first.calls] == [("callbacks.mint", "ok")]
+    with pytest.raises(ValueError, match="that waits"):
+        harness.run("ask", invocation_id=invocation, callback=sent)
+
+
+def test_no_more_addresses_are_given_than_a_worker_gives(harness: Harness) -> None:
+    failure = harness.run("ask", payload={"urls": 21}).failure
+
+    assert failure.error_type == "fatal"
+    assert "20 callback addresses" in failure.message
 
 
 def test_the_guard_is_the_real_one(harness: Harness, folder: Path) -> None:

@@ -11,6 +11,7 @@ from api.auth import Requires
 from latchflow.crypto import Keyring
 from tests.integration.api.test_events import FIRED_AT, add_event, add_invocation
 from tests.integration.api.users.inviting import accept, add_user
+from tests.integration.api.waiting import add_approval
 from tests.support.api import Query, TokenClient, Wiring
 from tests.support.mailbox import Mailbox
 
@@ -117,6 +118,27 @@ async def test_an_executor_of_one_pipeline_sees_nothing_of_the_runs_of_others(
     assert (await ada.get(f"/admin/events/{event_id}/history")).status_code == 503  # there is no Temporal here
 
 
+async def test_an_executor_decides_about_visible_runs_only_and_under_their_address(
+    client: httpx2.AsyncClient,
+    client_with: TokenClient,
+    mailbox: Mailbox,
+    wiring: Wiring,
+    query: Query,
+    keyring: Keyring,
+) -> None:
+    approval = await add_approval(wiring, query, keyring, approvers=["ADA@example.org"])
+    (run,) = query("SELECT pipeline_id FROM runs")
+    pipeline = await wiring.pipeline()
+    user = await add_user(client, pipelineIds=[pipeline["id"]])
+    ada = await accept(client_with, mailbox)
+    path, body = f"/admin/invocations/{approval}/approval", {"decision": "approve"}
+
+    assert (await ada.post(path, json=body)).status_code == 404
+    query("UPDATE runs SET pipeline_id = %s WHERE pipeline_id = %s", pipeline["id"], run["pipeline_id"])
+    assert (await ada.post(path, json=body)).status_code == 202
+    assert query("SELECT decision->>'by' AS by FROM invocations") == [{"by": user["email"]}]
+
+
 _LIMITED = {
     "GET /admin/events",
     "GET /admin/events/{eventId}",
@@ -128,6 +150,7 @@ _LIMITED = {
     "GET /admin/bulk/{bulkId}",
     "GET /admin/triggers/{triggerId}/events",
     "GET /admin/actions/{actionId}/executions",
+    "POST /admin/invocations/{invocationId}/approval",
 }
 
 

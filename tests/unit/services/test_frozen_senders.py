@@ -1,0 +1,80 @@
+"""Processes that are frozen on the way: what they wake up with is not sent once its time is up."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from latchflow.sdk import EmailAddress, EmailMessage, HttpRequest, ServiceError
+from latchflow.services.egress import EgressGuard
+from latchflow.services.email import SmtpEmail
+from latchflow.services.http import GuardedHttp
+from tests.unit.services.servers import http_server, reply
+
+GUARD = EgressGuard("127.0.0.1")
+MAIL = EmailMessage(to=[EmailAddress(address="ada@example.com")], subject="s", text_body="b")
+SECONDS = 0.4
+
+
+@dataclass
+class FreezingServer:
+    """A mail server that freezes the process, which is its client's too, before it answers a command."""
+
+    command: bytes
+    received: bytearray = field(default_factory=bytearray)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 ready\r\n")
+        is_message = False
+        while line := await reader.readline():
+            if is_message:
+                self.received += line
+                if line != b".\r\n":
+                    continue
+                is_message = False
+            if line.startswith(self.command):
+                time.sleep(2 * SECONDS)
+            is_message = line.startswith(b"DATA")
+            writer.write(b"354 go on\r\n" if is_message else b"250 fine\r\n")
+            await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize("command", [b"RCPT", b"DATA"])
+async def test_a_mail_does_not_leave_a_process_that_wakes_up_after_its_deadline(command: bytes) -> None:
+    frozen = FreezingServer(command)
+    server = await asyncio.start_server(frozen.serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        smtp = SmtpEmail(f"smtp://127.0.0.1:{port}", "bot@example.org", GUARD, timeout_seconds=5)
+        with pytest.raises(ServiceError) as caught:
+            await smtp.send(MAIL, idempotency_key="k", deadline=datetime.now(UTC) + timedelta(seconds=SECONDS))
+        await asyncio.sleep(0.1)  # whatever was sent would be read by then
+
+    assert frozen.received == b""
+    assert caught.value.kind in ("retryable", "outcome_unknown")
+
+
+class FreezingHeaders(dict[str, str]):
+    """Headers that take long to read."""
+
+    def items(self) -> Iterator[tuple[str, str]]:  # type: ignore[override]
+        time.sleep(2 * SECONDS)
+        yield from super().items()
+
+
+async def test_a_request_does_not_leave_a_process_that_wakes_up_after_its_timeout() -> None:
+    http = GuardedHttp(GUARD)
+    async with http_server(reply(200, b"")) as server:
+        request = HttpRequest(
+            method="POST", url=server.url, headers=FreezingHeaders(a="b"), timeout=timedelta(seconds=SECONDS)
+        )
+        with pytest.raises(ServiceError, match="time for it was up") as caught:
+            await http.request(request)
+    await http.aclose()
+
+    assert server.received == []
+    assert caught.value.is_retryable
