@@ -17,11 +17,12 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRu
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.actions import ActionActivities
+from activities.bulk import BulkActivities
 from activities.events import EventActivities
 from activities.steps import StepActivities
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, LatchflowError
-from latchflow.names import TASK_QUEUE, plugin_task_queue
+from latchflow.names import CORE_TASK_QUEUE, TASK_QUEUE, plugin_task_queue
 from latchflow.runtime.ending import end_process
 from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
@@ -39,17 +40,22 @@ from latchflow.store import plugin_catalog, queues
 from latchflow.store.database import Database
 from latchflow.telemetry import set_up_logs
 from latchflow.temporal import policies
+from latchflow.temporal.cancelling import Canceller
 from latchflow.temporal.client import check_namespace, connect
 from latchflow.temporal.dispatch import Dispatcher
+from latchflow.temporal.rerunning import Rerunner
 from latchflow.temporal.search import register
 from latchflow.temporal.starting import WorkflowStarter
 from latchflow.temporal.versioning import deployment_config
-from workflows import WORKFLOWS
+from workflows import CORE_WORKFLOWS, WORKFLOWS
 
 HOME = Path(__file__).resolve().parent
 
 _POLLERS = 2
 """A frozen process swallows one attempt per open poll; eager dispatch makes few pollers enough."""
+
+_CORE_ACTIVITIES = 10
+"""Long work of our own at once in this process."""
 
 _STRAIN_CHECK_SECONDS = 1.0
 
@@ -113,6 +119,8 @@ async def main(plugin: str | None = None) -> int:
         events = EventActivities(database, start=dispatcher.start_soon)
         steps = StepActivities(database=database, keyring=keyring, evaluator=evaluator)
         worker = _worker(client, settings, actions, steps, events, plugin)
+        if plugin is None:
+            await stack.enter_async_context(_core_worker(client, settings, database, keyring))
         # Listed until the last attempt in progress has ended.
         async with (
             guarded(),
@@ -178,6 +186,32 @@ async def _grace(stop: asyncio.Event, actions: ActionActivities) -> AsyncIterato
         yield
     finally:
         task.cancel()
+
+
+@asynccontextmanager
+async def _core_worker(client: Client, settings: Settings, database: Database, keyring: Keyring) -> AsyncIterator[None]:
+    """A worker of core's own long work, beside that of events, while the block runs."""
+    dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
+    canceller = Canceller(database, client)
+    rerunner = Rerunner(database, keyring, dispatcher, dedicated=settings.dedicated)
+    bulk = BulkActivities(database, canceller=canceller, rerunner=rerunner, dispatcher=dispatcher)
+    worker = Worker(
+        client,
+        task_queue=CORE_TASK_QUEUE,
+        workflows=CORE_WORKFLOWS,
+        activities=[bulk.continue_bulk],
+        workflow_runner=SandboxedWorkflowRunner() if settings.workflow_sandbox else UnsandboxedWorkflowRunner(),
+        max_concurrent_activities=_CORE_ACTIVITIES,
+        activity_task_poller_behavior=PollerBehaviorSimpleMaximum(_POLLERS),
+        workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(_POLLERS),
+        sticky_queue_schedule_to_start_timeout=policies.STICKY_TIMEOUT,
+        max_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
+        default_heartbeat_throttle_interval=policies.HEARTBEAT_INTERVAL,
+    )
+    async with worker:
+        yield
+    await dispatcher.close()
+    await canceller.close()
 
 
 async def _until_over(stop: asyncio.Event, slots: int) -> int:

@@ -24,7 +24,10 @@ def chores_of(context: Context) -> list[Chore]:
     return [
         Chore(name="drainer", every_seconds=1, run_once=dispatcher.drain),
         Chore(name="gate", every_seconds=1, run_once=gatekeeper.run_once),
-        Chore(name="cancellations", every_seconds=1, run_once=dispatcher.cancel_due),
+        Chore(name="displaced events", every_seconds=1, run_once=dispatcher.cancel_due),
+        Chore(name="cancellations", every_seconds=1, run_once=context.canceller.tell_all),
+        Chore(name="start of bulk operations", every_seconds=1, run_once=context.bulk.start_waiting),
+        Chore(name="end of bulk operations", every_seconds=30, run_once=context.bulk.look_after),
         Chore(name="waker", every_seconds=2, run_once=context.waker.run_once),
         Chore(name="closer", every_seconds=30, run_once=closer.run_once),
         Chore(name="finder of steps that nobody takes", every_seconds=finding_seconds, run_once=finder.run_once),

@@ -15,7 +15,10 @@ from latchflow.runtime.providers.host_services import HostServices
 from latchflow.services.users import Users
 from latchflow.settings import Settings
 from latchflow.store.database import Database
+from latchflow.temporal.bulk import BulkOperations
+from latchflow.temporal.cancelling import Canceller
 from latchflow.temporal.dispatch import Dispatcher
+from latchflow.temporal.rerunning import Rerunner
 from latchflow.temporal.waking import Waker
 
 
@@ -41,6 +44,9 @@ class Context:
     keyring: Keyring
     temporal: Client
     dispatcher: Dispatcher
+    canceller: Canceller
+    rerunner: Rerunner
+    bulk: BulkOperations
     waker: Waker
     plugins: RunningPlugins
     administration: PluginAdministration

@@ -23,10 +23,13 @@ from latchflow.settings import Settings
 from latchflow.store import deployments
 from latchflow.store.database import Database
 from latchflow.store.tokens import check_bootstrap_token, ensure_bootstrap_token
+from latchflow.temporal.bulk import BulkOperations
+from latchflow.temporal.cancelling import Canceller
 from latchflow.temporal.chores import LEADER_LOCK_ID, run_chores
 from latchflow.temporal.client import check_namespace, connect
 from latchflow.temporal.dispatch import Dispatcher
 from latchflow.temporal.leader import Leader
+from latchflow.temporal.rerunning import Rerunner
 from latchflow.temporal.search import keep_registering
 from latchflow.temporal.starting import WorkflowStarter
 from latchflow.temporal.waking import Waker
@@ -71,12 +74,14 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         running_plugins(database, keyring, settings, home=settings.home or HOME, watches=True)
     )
     dispatcher = Dispatcher(database, keyring, WorkflowStarter(client), dedicated=settings.dedicated)
+    canceller = Canceller(database, client)
     services = await stack.enter_async_context(
         open_services(settings, database, keyring, lambda: plugins.live.snapshot)
     )
     plugins.live.before_disposal(services.providers.let_go)
     waker = Waker(database, client)
     stack.push_async_callback(dispatcher.close)
+    stack.push_async_callback(canceller.close)
     stack.push_async_callback(waker.close)
     await stack.enter_async_context(present(database, me, "api", plugins.live))
     return Context(
@@ -85,6 +90,9 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         keyring=keyring,
         temporal=client,
         dispatcher=dispatcher,
+        canceller=canceller,
+        rerunner=Rerunner(database, keyring, dispatcher, dedicated=settings.dedicated),
+        bulk=BulkOperations(database, client),
         waker=waker,
         plugins=plugins,
         administration=PluginAdministration(database, plugins, is_reloading=settings.plugin_hot_reload),

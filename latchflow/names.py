@@ -6,6 +6,9 @@ from uuid import UUID, uuid5
 TASK_QUEUE = "latchflow"
 """Event workflows and actions: on one queue, so that Temporal hands an activity to the worker that asked for it."""
 
+CORE_TASK_QUEUE = "latchflow-core"
+"""Work of our own that may take long: it must not wait behind events, nor they behind it."""
+
 TRIGGER_EVENT_WORKFLOW = "TriggerEventWorkflow"
 EXECUTE_ACTION = "execute_action"
 CLOSE_EVENT = "close_event"
@@ -27,6 +30,9 @@ DEPLOYMENT = "latchflow"
 """Of Temporal's worker versioning: every worker belongs to it, under its build id."""
 WAKE_SIGNAL = "wake"
 
+BULK_WORKFLOW = "BulkWorkflow"
+CONTINUE_BULK = "continue_bulk"
+
 ATTEMPTS_USED_UP = "AttemptsUsedUp"
 CLOSED = "Closed"
 NOT_HERE = "NotHere"
@@ -34,6 +40,11 @@ PLUGIN_DISABLED = "PluginDisabled"
 SUPERSEDED = "Superseded"
 
 _CAPABILITY_NAMESPACE = UUID("6f1d1b62-5a1e-5f0e-9a39-0c8a4f6f3b11")
+
+TEST_RUN_ID = UUID("00000000-0000-8000-8000-000000000000")
+"""Stands for the trigger, and for the pipeline, of an event that is the test run of an action."""
+
+TEST_RUN_NAME = "test run"
 
 
 def event_workflow_id(event_id: UUID) -> str:
@@ -54,6 +65,11 @@ def items_workflow_id(invocation_id: UUID) -> str:
 def wait_workflow_id(invocation_id: UUID) -> str:
     """The workflow id of an invocation that waits."""
     return f"wait:{invocation_id}"
+
+
+def bulk_workflow_id(bulk_id: UUID) -> str:
+    """The workflow id of a bulk operation."""
+    return f"bulk:{bulk_id}"
 
 
 def event_id_of(workflow_id: str) -> UUID | None:

@@ -1,11 +1,23 @@
 """Replayed code. With the same history it must give the same commands: no I/O, no clock, no randomness, no secrets."""
 
+from workflows.bulk import BulkWorkflow
 from workflows.invocations import WaitWorkflow
 from workflows.items import ItemsWorkflow
 from workflows.runs import RunWorkflow
 from workflows.trigger_event import TriggerEventWorkflow
 
 WORKFLOWS = (TriggerEventWorkflow, RunWorkflow, ItemsWorkflow, WaitWorkflow)
-"""Every workflow of this room, for workers and replays."""
+"""The workflows of events, for workers and replays."""
 
-__all__ = ["WORKFLOWS", "ItemsWorkflow", "RunWorkflow", "TriggerEventWorkflow", "WaitWorkflow"]
+CORE_WORKFLOWS = (BulkWorkflow,)
+"""Those on the queue of core's own work."""
+
+__all__ = [
+    "CORE_WORKFLOWS",
+    "WORKFLOWS",
+    "BulkWorkflow",
+    "ItemsWorkflow",
+    "RunWorkflow",
+    "TriggerEventWorkflow",
+    "WaitWorkflow",
+]

@@ -14,6 +14,7 @@ from api.routing import admin_router
 from api.schemas.conventions import Listing
 from api.schemas.definitions import Action, ActionCreate, ActionPatch
 from api.schemas.events import Execution
+from api.schemas.operations import Opened, TestRunBody
 from latchflow.errors import FieldError, InvalidInputError
 from latchflow.store.definition_changes import change_definition, create_definition, delete_definition
 from latchflow.store.definitions import ACTIONS, Definition, get_definition, list_definitions
@@ -111,6 +112,16 @@ async def list_action_executions(
         )
     items = [Execution.model_validate(row) for row in page.items]
     return Listing(items=items, next_cursor=encode_cursor(listing, page.next_key))
+
+
+@router.post("/{actionId}/test-run", summary="Try an action out", operation_id="testRunAction", status_code=202)
+async def try_action_out(
+    context: ContextDep, caller: Writer, action_id: ActionId, body: TestRunBody | None = None
+) -> Opened:
+    """One real run of it, with the payload as its input, recorded as an event; also of a disabled action."""
+    payload = (body or TestRunBody()).payload
+    accepted = await context.rerunner.try_out(action_id, payload, actor=caller.name)
+    return Opened(event_id=accepted.event_id)
 
 
 def refuse_switched_off(context: Context, action: Definition) -> None:

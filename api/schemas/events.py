@@ -97,10 +97,10 @@ class Gate(Answer):
 
 
 class EventSummary(Answer):
-    """An event without its context and runs."""
+    """An event without its context and runs; no trigger fired the test run of an action."""
 
     id: UUID
-    trigger_id: UUID
+    trigger_id: UUID | None
     trigger_name: str
     status: str
     scheduled_for: Time | None

@@ -6,6 +6,7 @@ import typer
 
 from latchflow.cli.deploy import deploy
 from latchflow.cli.dev import dev
+from latchflow.cli.events import events
 from latchflow.cli.keys import keys
 from latchflow.cli.plugins import plugins
 from latchflow.cli.programs import api, worker
@@ -24,6 +25,7 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command(context_settings=_PASS_ON)(worker)
 app.command(context_settings=_PASS_ON)(api)
 app.add_typer(deploy, name="deploy")
+app.add_typer(events, name="events")
 app.add_typer(keys, name="keys")
 app.add_typer(plugins, name="plugins")
 app.add_typer(providers, name="providers")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 
@@ -54,15 +55,15 @@ class Server:
         """The answer to a GET. Raises ConfigurationError."""
         return self.call("GET", path)
 
-    def items(self, path: str) -> Iterator[dict[str, Any]]:
+    def items(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
         """Every item of a list, page after page. Raises ConfigurationError."""
-        cursor = ""
+        query = {"limit": "200", **query}
         while True:
-            page = self.get(f"{path}?limit=200{cursor}")
+            page = self.get(f"{path}?{urlencode(query)}")
             yield from page["items"]
             if page["nextCursor"] is None:
                 return
-            cursor = f"&cursor={page['nextCursor']}"
+            query["cursor"] = page["nextCursor"]
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The answer of a call.

@@ -9,6 +9,7 @@ from uuid import UUID
 from latchflow.crypto import Keyring
 from latchflow.errors import NotFoundError
 from latchflow.model import EventStatus
+from latchflow.names import TEST_RUN_ID
 from latchflow.store import events, places
 from latchflow.store.capacity import short_of_workers
 from latchflow.store.database import Connection
@@ -19,9 +20,9 @@ from latchflow.store.visibility import Limits, visible, visible_run, visible_to
 Key = tuple[datetime, UUID]
 """The sort key of lists by time, newest first."""
 
-_EVENT_FIELDS = """
-    id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, fired_at, closed_at, closed_by,
-    closed_reason, deliveries, workflow_id, is_stuck AS stuck,
+_EVENT_FIELDS = f"""
+    id, nullif(trigger_id, '{TEST_RUN_ID}') AS trigger_id, trigger_name, status, scheduled_for, metadata, invoker,
+    fired_at, closed_at, closed_by, closed_reason, deliveries, workflow_id, rerun_of, is_stuck AS stuck,
     CASE WHEN gate_verdict IS NOT NULL THEN jsonb_build_object(
         'verdict', gate_verdict, 'reason', gate_reason, 'at', fired_at, 'released_at', released_at) END AS gate
 """

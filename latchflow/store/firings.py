@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from latchflow.gate import Decision, Rule, Verdict
 from latchflow.model import EventStatus, Manifest, PipelineInForce, StepInForce
-from latchflow.names import event_workflow_id
+from latchflow.names import TEST_RUN_ID, TEST_RUN_NAME, event_workflow_id
 from latchflow.store.database import Connection
 from latchflow.store.events import MANIFEST
 from latchflow.store.gates import rule_of
@@ -52,6 +52,7 @@ class NewEvent:
     Attributes:
         pipelines: What the manifest was made of, in the same order.
         decision: The gate's; None when nothing was owed.
+        rerun_of: The event that it repeats.
     """
 
     manifest: Manifest
@@ -62,6 +63,7 @@ class NewEvent:
     invoker: str | None
     context_sealed: bytes
     decision: Decision | None = None
+    rerun_of: UUID | None = None
 
 
 async def lock_trigger(connection: Connection, trigger_id: UUID) -> FiringTrigger | None:
@@ -79,6 +81,13 @@ async def lock_trigger(connection: Connection, trigger_id: UUID) -> FiringTrigge
         )
     ).fetchone()
     return FiringTrigger(rule=rule_of(row), **row) if row else None
+
+
+async def fresh_id(connection: Connection) -> tuple[UUID, datetime]:
+    """A new UUIDv7, and the database's clock at the start of the transaction."""
+    row = await (await connection.execute("SELECT uuidv7() AS id, now()")).fetchone()
+    assert row is not None  # noqa: S101 - it names no table
+    return row["id"], row["now"]
 
 
 async def claim_key(
@@ -144,6 +153,41 @@ async def pipelines_in_force(connection: Connection, trigger_id: UUID) -> list[P
     return found
 
 
+async def tried_out(connection: Connection, action_id: UUID) -> PipelineInForce | None:
+    """What the test run of an action owes: one step, whose payload is not evaluated; None when there is no action.
+
+    A disabled action may be tried out, too.
+    """
+    row = await (
+        await connection.execute(
+            """
+            SELECT a.id, a.name, a.id AS action_id, a.version AS action_version, a.name AS action_name,
+                   a.retry_policy AS action_retry_policy, a.timeout_seconds AS action_timeout_seconds,
+                   p.name AS plugin, c.key AS capability_key, c.is_inline
+            FROM action_definitions a
+            JOIN capabilities c ON c.id = a.capability_id JOIN plugins p ON p.id = c.plugin_id
+            WHERE a.id = %s FOR SHARE OF a
+            """,
+            (action_id,),
+        )
+    ).fetchone()
+    if row is None:
+        return None
+    step = StepInForce(
+        **row,
+        sort_order=0,
+        is_enabled=True,
+        is_action_enabled=True,
+        kind="action",
+        on_failure="stop",
+        when=None,
+        input={},
+        retry_policy=None,
+        timeout_seconds=None,
+    )
+    return PipelineInForce(id=TEST_RUN_ID, name=TEST_RUN_NAME, version=step.action_version or 1, steps=(step,))
+
+
 async def insert_event(connection: Connection, event: NewEvent) -> None:
     """Open an event with its runs and invocations."""
     manifest, decision = event.manifest, event.decision
@@ -152,8 +196,8 @@ async def insert_event(connection: Connection, event: NewEvent) -> None:
         """
         INSERT INTO events (id, trigger_id, trigger_name, status, scheduled_for, metadata, invoker, context_sealed,
                             manifest, workflow_id, fired_at, closed_at, closed_by, closed_reason, gate_verdict,
-                            gate_reason, is_waiting)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                            gate_reason, is_waiting, rerun_of)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         """,
         (
             manifest.event_id,
@@ -173,6 +217,7 @@ async def insert_event(connection: Connection, event: NewEvent) -> None:
             decision.verdict if decision else None,
             decision.reason if decision else None,
             decision is not None and decision.verdict is Verdict.WAIT,
+            event.rerun_of,
         ),
     )
     if is_owed:

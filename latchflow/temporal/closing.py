@@ -28,7 +28,7 @@ async def close_event(
         database: Where.
         event_id: Which.
         outcomes: What the caller knows of invocations; what an attempt recorded comes before it.
-        closed_by: ``workflow``, ``closer`` or ``dispatch``.
+        closed_by: ``workflow``, ``closer``, ``dispatch`` or ``operator``.
         reason: Why, when it was not the ordinary way.
         default: The status of invocations nobody knows anything of.
         start: Starts what was let in; without it, the drainer does after a few seconds.
@@ -39,18 +39,47 @@ async def close_event(
     Raises:
         UnavailableError: The database is away.
     """
-    rest = Outcome(invocation_id=event_id, status=default, reason=reason)
     released: list[Manifest] = []
     async with database.transaction() as connection:
-        trigger_id = await gates.hold_of_event(connection, event_id)
-        manifest = await events.lock_open(connection, event_id)
-        if manifest is None:
-            return None
-        status = await _close(connection, manifest, outcomes, rest, closed_by=closed_by)
-        if trigger_id is not None:
-            released = await gates.release(connection, trigger_id)
+        status = await close_event_within(
+            connection,
+            event_id,
+            outcomes=outcomes,
+            closed_by=closed_by,
+            reason=reason,
+            default=default,
+            released=released,
+        )
     if start is not None:
         start(released)
+    return status
+
+
+async def close_event_within(
+    connection: Connection,
+    event_id: UUID,
+    *,
+    outcomes: Mapping[UUID, Outcome],
+    closed_by: str,
+    reason: str | None,
+    default: InvocationStatus,
+    released: list[Manifest] | None = None,
+) -> EventStatus | None:
+    """Close an event inside a transaction, and let in what waited for its end.
+
+    Args and result as those of `close_event`; what was let in is added to `released`, else the drainer starts it. A
+    caller that has locked a row of an event before has taken the gate (`gates.hold_of_event`) even before that.
+    """
+    rest = Outcome(invocation_id=event_id, status=default, reason=reason)
+    trigger_id = await gates.hold_of_event(connection, event_id)
+    manifest = await events.lock_open(connection, event_id)
+    if manifest is None:
+        return None
+    status = await _close(connection, manifest, outcomes, rest, closed_by=closed_by)
+    if trigger_id is not None:
+        let_in = await gates.release(connection, trigger_id)
+        if released is not None:
+            released.extend(let_in)
     return status
 
 
@@ -93,11 +122,24 @@ async def close_run(
     Raises:
         UnavailableError: The database is away.
     """
-    rest = Outcome(invocation_id=run_id, status=default, reason=reason)
     async with database.transaction() as connection:
-        run = await events.lock_run(connection, event_id, run_id)
-        if run is not None:
-            await _close_runs(connection, [run], outcomes, rest)
+        await close_run_within(connection, event_id, run_id, outcomes=outcomes, default=default, reason=reason)
+
+
+async def close_run_within(
+    connection: Connection,
+    event_id: UUID,
+    run_id: UUID,
+    *,
+    outcomes: Mapping[UUID, Outcome],
+    default: InvocationStatus,
+    reason: str | None,
+) -> None:
+    """Close a run before its event, inside a transaction. Args as those of `close_event`."""
+    rest = Outcome(invocation_id=run_id, status=default, reason=reason)
+    run = await events.lock_run(connection, event_id, run_id)
+    if run is not None:
+        await _close_runs(connection, [run], outcomes, rest)
 
 
 async def _close(

@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from latchflow import plan
 from latchflow.crypto import Keyring
 from latchflow.errors import ConflictError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
-from latchflow.gate import Decision, Verdict
+from latchflow.gate import Rule, Verdict
 from latchflow.masking import readable, readable_json
 from latchflow.model import AuditKind, Manifest, Phase
 from latchflow.names import event_id_of_key
@@ -46,6 +46,8 @@ _MOST_STARTS = 200
 """Starts in progress at once; while Temporal hangs, further events are left to the drainer."""
 
 _DRAIN_BATCH = 20
+
+_LETS_ALL_RUN = Rule()
 
 log = structlog.get_logger(__name__)
 
@@ -79,18 +81,29 @@ class Accepted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Opened:
-    """What a transaction of a dispatch came to.
+class Opening:
+    """What is to be done for an event once the transaction that opened it is committed.
 
     Attributes:
         to_start: Set when the event runs at once.
         unwanted: Events that it takes the place of.
+    """
+
+    to_start: Manifest | None = None
+    unwanted: Sequence[Unwanted] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """What a transaction of a dispatch came to.
+
+    Attributes:
+        opening: Set when it opened an event.
         refusal: Raised after the commit, so that its audit entry stays.
     """
 
     accepted: Accepted
-    to_start: Manifest | None = None
-    unwanted: Sequence[Unwanted] = ()
+    opening: Opening | None = None
     refusal: ConflictError | None = None
 
 
@@ -134,11 +147,49 @@ class Dispatcher:
             opened = await self._open(connection, firing, context)
         if opened.refusal is not None:
             raise opened.refusal
-        if opened.to_start is not None:
-            self.start_soon([opened.to_start])
-        if opened.unwanted:
-            self._soon(cancel_unwanted(self._database, self._starter, self.start_soon, opened.unwanted))
+        if opened.opening is not None:
+            self.begin(opened.opening)
         return opened.accepted
+
+    async def open(
+        self, connection: Connection, event: NewEvent, entry: audit.AuditEntry, *, rule: Rule = _LETS_ALL_RUN
+    ) -> Opening:
+        """Open an event whose manifest is ready, through the gate, in the transaction that has made it.
+
+        Args:
+            connection: Inside that transaction, which holds the lock of the trigger if there is one, and no row of an
+                event.
+            event: The event.
+            entry: Says in the audit that it was opened.
+            rule: That of its trigger. A repetition that somebody asked for is not skipped by it: it waits.
+
+        Returns:
+            What to `begin` when the transaction is committed.
+        """
+        manifest = event.manifest
+        unwanted: Sequence[Unwanted] = ()
+        if manifest.runs:  # what owes nothing takes nobody's place
+            decision = await gates.decide(connection, manifest.trigger_id, rule)
+            if decision.verdict is Verdict.SKIP and event.rerun_of is not None:
+                decision = replace(decision, verdict=Verdict.WAIT)
+            if decision.cancels_others:
+                unwanted = await gates.unwant_others(connection, manifest.trigger_id)
+            if decision.verdict is Verdict.SKIP:
+                event = replace(event, pipelines=[], manifest=replace(manifest, runs=()))
+            event = replace(event, decision=decision)
+            gate = {"verdict": decision.verdict, "reason": decision.reason}
+            entry = replace(entry, detail={**entry.detail, "gate": gate})
+        await firings.insert_event(connection, event)
+        await audit.record(connection, entry)
+        runs_now = event.decision is not None and event.decision.verdict is Verdict.RUN
+        return Opening(to_start=manifest if runs_now else None, unwanted=unwanted)
+
+    def begin(self, opening: Opening) -> None:
+        """Start the workflow of an event whose transaction is committed; what is not started is the drainer's."""
+        if opening.to_start is not None:
+            self.start_soon([opening.to_start])
+        if opening.unwanted:
+            self._soon(cancel_unwanted(self._database, self._starter, self.start_soon, opening.unwanted))
 
     def start_soon(self, manifests: Sequence[Manifest]) -> None:
         """Start workflows without waiting for Temporal: it may be slow or away, and the events are durable already."""
@@ -202,21 +253,14 @@ class Dispatcher:
             if known is not None:
                 accepted = Accepted(event_id=known.event_id, is_duplicate=True)
                 if firing.body_hash is not None and known.body_hash not in (None, firing.body_hash):
-                    await _record(connection, trigger, firing, Phase.REJECTED, known.event_id, "key reused")
+                    entry = _entry(trigger, firing, Phase.REJECTED, known.event_id, "key reused")
+                    await audit.record(connection, entry)
                     message = "This dedupe key came before with another body. Use a new key for a new request."
                     return _Opened(accepted=accepted, refusal=ConflictError(message))
-                await _record(connection, trigger, firing, Phase.DUPLICATE, known.event_id)
+                await audit.record(connection, _entry(trigger, firing, Phase.DUPLICATE, known.event_id))
                 return _Opened(accepted=accepted)
         pipelines = await firings.pipelines_in_force(connection, trigger.id)
         manifest = plan.manifest(event_id, trigger.id, trigger.name, pipelines, self._dedicated)
-        decision: Decision | None = None
-        unwanted: Sequence[Unwanted] = ()
-        if manifest.runs:  # what owes nothing takes nobody's place
-            decision = await gates.decide(connection, trigger.id, trigger.rule)
-            if decision.cancels_others:
-                unwanted = await gates.unwant_others(connection, trigger.id)
-            if decision.verdict is Verdict.SKIP:
-                pipelines, manifest = [], replace(manifest, runs=())
         event = NewEvent(
             manifest=manifest,
             pipelines=pipelines,
@@ -225,16 +269,10 @@ class Dispatcher:
             metadata=dict(firing.metadata),
             invoker=firing.invoker,
             context_sealed=self._keyring.seal(context, places.event_context(event_id)),
-            decision=decision,
         )
-        await firings.insert_event(connection, event)
-        await _record(connection, trigger, firing, Phase.SUCCEEDED, event_id, decision=decision)
-        runs_now = decision is not None and decision.verdict is Verdict.RUN
-        return _Opened(
-            accepted=Accepted(event_id=event_id, is_duplicate=False),
-            to_start=manifest if runs_now else None,
-            unwanted=unwanted,
-        )
+        entry = _entry(trigger, firing, Phase.SUCCEEDED, event_id)
+        opening = await self.open(connection, event, entry, rule=trigger.rule)
+        return _Opened(accepted=Accepted(event_id=event_id, is_duplicate=False), opening=opening)
 
     async def _start(self, manifest: Manifest) -> _Answer:
         """Start and confirm; what is not started stays with the drainer."""
@@ -281,19 +319,10 @@ def _is_away(error: Exception) -> bool:
     return not isinstance(error, RPCError) or error.status in _AWAY
 
 
-async def _record(
-    connection: Connection,
-    trigger: FiringTrigger,
-    firing: Firing,
-    phase: Phase,
-    event_id: UUID,
-    reason: str | None = None,
-    decision: Decision | None = None,
-) -> None:
-    detail: dict[str, Any] = {"reason": reason} if reason else {}
-    if decision is not None:
-        detail["gate"] = {"verdict": decision.verdict, "reason": decision.reason}
-    entry = audit.AuditEntry(
+def _entry(
+    trigger: FiringTrigger, firing: Firing, phase: Phase, event_id: UUID, reason: str | None = None
+) -> audit.AuditEntry:
+    return audit.AuditEntry(
         kind=AuditKind.TRIGGER,
         phase=phase,
         plugin_name=trigger.plugin,
@@ -301,9 +330,8 @@ async def _record(
         trigger_definition_id=trigger.id,
         trigger_event_id=event_id,
         actor=firing.invoker,
-        detail=detail,
+        detail={"reason": reason} if reason else {},
     )
-    await audit.record(connection, entry)
 
 
 def _as_json(value: Mapping[str, Any], what: str) -> bytes:

@@ -16,8 +16,8 @@ from latchflow.temporal.codec import data_converter
 from tests.support.execution import FAKE_KEY, Deployment
 from tests.workflow.engine import BEAT, HISTORIES, Engine
 
-KeepHistory = Callable[[str, UUID], Awaitable[None]]
-"""Stores an event's history under a name, when the tests run with --record-histories."""
+KeepHistory = Callable[[str, UUID | str], Awaitable[None]]
+"""Stores the history of an event, or of a workflow id, under a name, when the tests run with --record-histories."""
 
 # Without these, every step of a lone workflow waits; see latchflow/dev/temporal_server.py.
 _DYNAMIC_CONFIG = (
@@ -48,14 +48,15 @@ async def engine(deployment: Deployment, temporal: Client, monkeypatch: pytest.M
     engine = Engine(deployment, temporal)
     yield engine
     await engine.dispatcher.close()
+    await engine.canceller.close()
     engine.actions.registry.close()
 
 
 @pytest.fixture
 def keep_history(request: pytest.FixtureRequest, engine: Engine) -> KeepHistory:
-    async def keep(name: str, event_id: UUID) -> None:
+    async def keep(name: str, of: UUID | str) -> None:
         if request.config.getoption("--record-histories"):
-            await record_histories(engine.client, name, event_workflow_id(event_id))
+            await record_histories(engine.client, name, of if isinstance(of, str) else event_workflow_id(of))
 
     return keep
 

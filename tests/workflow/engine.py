@@ -16,10 +16,11 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.actions import ActionActivities
+from activities.bulk import BulkActivities
 from activities.events import EventActivities
 from activities.steps import StepActivities
 from latchflow import expressions
-from latchflow.names import TASK_QUEUE, event_workflow_id
+from latchflow.names import CORE_TASK_QUEUE, TASK_QUEUE, event_workflow_id
 from latchflow.runtime.lifecycle.live import LiveRegistry
 from latchflow.runtime.lifecycle.registry import Registry
 from latchflow.sdk import (
@@ -28,13 +29,16 @@ from latchflow.sdk import (
     Plugin,
     Retry,
 )
+from latchflow.temporal.bulk import BulkOperations
+from latchflow.temporal.cancelling import Canceller
 from latchflow.temporal.closer import Closer
 from latchflow.temporal.dispatch import Dispatcher, Firing
+from latchflow.temporal.rerunning import Rerunner
 from latchflow.temporal.starting import WorkflowStarter
 from tests.support.execution import Deployment, Step
 from tests.support.registries import registry_of
 from tests.support.services import NO_SERVICES
-from workflows import WORKFLOWS
+from workflows import CORE_WORKFLOWS, WORKFLOWS
 
 HISTORIES = Path(__file__).parents[1] / "histories"
 QUICK = {
@@ -167,6 +171,9 @@ class Engine:
         self.evaluator = InProcess()
         self.dispatcher = Dispatcher(deployment.database, deployment.keyring, WorkflowStarter(client))
         self.closer = Closer(deployment.database, client, start=self.dispatcher.start_soon)
+        self.canceller = Canceller(deployment.database, client)
+        self.rerunner = Rerunner(deployment.database, deployment.keyring, self.dispatcher)
+        self.bulk = BulkOperations(deployment.database, client)
 
     def activities(self, kind: type[ActionActivities] = ActionActivities, registry: Registry | None = None) -> Any:
         """The activities of a worker, of the real class or of one that misbehaves."""
@@ -209,6 +216,24 @@ class Engine:
         )
         async with worker:
             yield worker
+
+    def bulk_activities(self) -> BulkActivities:
+        """What carries bulk operations out."""
+        return BulkActivities(
+            self.deployment.database, canceller=self.canceller, rerunner=self.rerunner, dispatcher=self.dispatcher
+        )
+
+    def core_worker(self) -> Worker:
+        """A worker of core's own long work."""
+        poller = PollerBehaviorSimpleMaximum(2)
+        return Worker(
+            self.client,
+            task_queue=CORE_TASK_QUEUE,
+            workflows=CORE_WORKFLOWS,
+            activities=[self.bulk_activities().continue_bulk],
+            activity_task_poller_behavior=poller,
+            workflow_task_poller_behavior=poller,
+        )
 
     async def fire(self, *pipelines: Sequence[Step], context: Mapping[str, Any] | None = None) -> UUID:
         """Dispatch one event of a new trigger."""

@@ -15,7 +15,7 @@ from latchflow.names import TRIGGER_EVENT_WORKFLOW
 from latchflow.temporal.codec import data_converter
 from tests.support.execution import FAKE_KEY
 from tests.workflow.engine import HISTORIES
-from workflows import WORKFLOWS
+from workflows import CORE_WORKFLOWS, WORKFLOWS
 
 _WHAT_TO_DO = """
 {name} cannot be replayed: this change would break every event in flight that took this way.
@@ -62,7 +62,8 @@ SHAPES = {
 @pytest.mark.parametrize("file", sorted(HISTORIES.glob("*.json")), ids=lambda file: file.stem)
 async def test_an_event_that_began_before_this_change_goes_on_after_it(file: Path) -> None:
     history = WorkflowHistory.from_json(f"event:{file.stem}", file.read_text(encoding="utf-8"))
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=data_converter(Keyring.from_setting(FAKE_KEY)))
+    converter = data_converter(Keyring.from_setting(FAKE_KEY))
+    replayer = Replayer(workflows=(*WORKFLOWS, *CORE_WORKFLOWS), data_converter=converter)
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
 
     if result.replay_failure is not None:

@@ -143,6 +143,11 @@ _LIMITED = {
     "GET /admin/events",
     "GET /admin/events/{eventId}",
     "GET /admin/events/{eventId}/history",
+    "POST /admin/events/{eventId}/cancel",
+    "POST /admin/events/{eventId}/runs/{runId}/cancel",
+    "POST /admin/events/{eventId}/rerun",
+    "POST /admin/events/bulk",
+    "GET /admin/bulk/{bulkId}",
     "GET /admin/triggers/{triggerId}/events",
     "GET /admin/actions/{actionId}/executions",
     "POST /admin/invocations/{invocationId}/approval",
@@ -164,6 +169,48 @@ def test_every_route_that_an_executor_may_call_is_limited() -> None:
         "An EXECUTOR may call this route: hand `caller.limits` to its query (latchflow/store/visibility.py), test that "
         "it shows nothing of other triggers and pipelines, and add it here."
     )
+
+
+async def test_an_executor_operates_on_what_it_sees_only(
+    client: httpx2.AsyncClient,
+    client_with: TokenClient,
+    mailbox: Mailbox,
+    wiring: Wiring,
+    query: Query,
+    keyring: Keyring,
+) -> None:
+    mine, other, action, pipeline = (
+        await wiring.trigger("mine"),
+        await wiring.trigger("other"),
+        await wiring.action(),
+        await wiring.pipeline(),
+    )
+    whole, part, hidden = (add_event(query, keyring, trigger["id"]) for trigger in (mine, other, other))
+    (own, foreign) = (add_invocation(query, keyring, part, action["id"]) for _ in range(2))
+    query(
+        "UPDATE runs SET pipeline_id = %s WHERE id = (SELECT run_id FROM invocations WHERE id = %s)",
+        pipeline["id"],
+        own,
+    )
+    query("UPDATE events SET start_confirmed_at = now()")
+    await add_user(client, triggerIds=[mine["id"]], pipelineIds=[pipeline["id"]])
+    ada = await accept(client_with, mailbox)
+    runs = {row["id"]: row["run_id"] for row in query("SELECT id, run_id FROM invocations")}
+
+    async def status(path: str) -> int:
+        return (await ada.post(f"/admin/events/{path}")).status_code
+
+    assert [await status(f"{event_id}/cancel") for event_id in (whole, part, hidden)] == [202, 403, 404]
+    assert [await status(f"{event_id}/rerun") for event_id in (part, hidden)] == [403, 404]
+    assert [await status(f"{part}/runs/{runs[step]}/cancel") for step in (own, foreign)] == [202, 404]
+    body = {"operation": "cancel", "filter": {"all": True}}
+    begun = {
+        name: (await caller.post("/admin/events/bulk", json=body)).json()["id"]
+        for name, caller in (("ada", ada), ("admin", client))
+    }
+    assert (await ada.get(f"/admin/bulk/{begun['ada']}")).json()["total"] == 1
+    assert (await client.get(f"/admin/bulk/{begun['admin']}")).json()["total"] == 3
+    assert (await ada.get(f"/admin/bulk/{begun['admin']}")).status_code == 404
 
 
 async def test_an_executor_may_do_nothing_else(
