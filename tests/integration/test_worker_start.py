@@ -61,7 +61,7 @@ def test_worker_without_a_database_says_which_setting_to_mend() -> None:
 
     done = worker(ENCRYPTION_KEY=KEY, DATABASE_URL=url)
 
-    assert_one_line(done, "DATABASE_URL cannot be used")
+    assert_one_line(done, "DATABASE_URL cannot be used", status=69)
     assert "secret" not in done.stderr
     assert_one_line(worker(ENCRYPTION_KEY=KEY), "DATABASE_URL is not set")
 
