@@ -58,6 +58,42 @@ async def test_a_mail_does_not_leave_a_process_that_wakes_up_after_its_deadline(
     assert caught.value.kind in ("retryable", "outcome_unknown")
 
 
+async def test_a_mail_that_was_accepted_is_never_said_to_be_unsent_however_late_the_answer_comes() -> None:
+    frozen = FreezingServer(b".")
+    server = await asyncio.start_server(frozen.serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        smtp = SmtpEmail(f"smtp://127.0.0.1:{port}", "bot@example.org", GUARD, timeout_seconds=5)
+        try:
+            await smtp.send(MAIL, idempotency_key="k", deadline=datetime.now(UTC) + timedelta(seconds=SECONDS))
+        except ServiceError as error:
+            # The limit struck before the answer was read. `retryable` would have the next attempt send it again.
+            assert error.kind == "outcome_unknown"  # noqa: PT017 - a success is as good
+
+    assert frozen.received.endswith(b"\r\n.\r\n")
+
+
+async def test_the_time_limit_of_a_mail_does_not_take_the_success_back_while_it_says_farewell() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A mail server that never answers QUIT."""
+        writer.write(b"220 ready\r\n")
+        is_message = False
+        while line := await reader.readline():
+            if is_message and line != b".\r\n" or line.startswith(b"QUIT"):
+                continue
+            is_message = line.startswith(b"DATA")
+            writer.write(b"354 go on\r\n" if is_message else b"250 fine\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        smtp = SmtpEmail(f"smtp://127.0.0.1:{port}", "bot@example.org", GUARD, timeout_seconds=5)
+        sent = await smtp.send(MAIL, idempotency_key="k", deadline=datetime.now(UTC) + timedelta(seconds=SECONDS))
+
+    assert sent.accepted_recipients == ("ada@example.com",)
+
+
 class FreezingHeaders(dict[str, str]):
     """Headers that take long to read."""
 
