@@ -300,7 +300,7 @@ class ActionActivities:
             resumption=resumption,
         )
         try:
-            return await invoke(attempt.action, call)
+            return endings.held_up(await invoke(attempt.action, call), grant.quiet_at)
         finally:
             grant.end()
 

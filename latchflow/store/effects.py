@@ -157,12 +157,14 @@ async def finish(
 ) -> None:
     """Say what became of an effect, in one statement with its audit entry.
 
+    Of one that stays ``intended`` nobody knows whether it happened; but this attempt, whose call came back, will not
+    bring it about any more.
     What one attempt knows to be done stays done, whatever a slower one reports; what changes nothing is not audited.
     """
     await connection.execute(
         f"""
         WITH ended AS (
-            UPDATE effects SET state = %(state)s, result_sealed = %(result)s, attempt = %(number)s,
+            UPDATE effects SET state = %(state)s, result_sealed = %(result)s, attempt = %(number)s, live_until = NULL,
                                ended_at = CASE WHEN %(state)s <> 'intended' THEN clock_timestamp() END
             WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s
               AND state <> 'done' AND (attempt <= %(number)s OR %(state)s = 'done')

@@ -64,7 +64,7 @@ class MemoryRecords:
         """Write down what became of it; what is done stays done."""
         if self.effects[intent.key].state == "done":
             return
-        self.effects[intent.key] = replace(self.effects[intent.key], state=state, result=result)
+        self.effects[intent.key] = replace(self.effects[intent.key], state=state, result=result, live_until=None)
         await self.call(call)
 
 

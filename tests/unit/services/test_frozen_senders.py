@@ -79,7 +79,7 @@ async def test_the_time_limit_of_a_mail_does_not_take_the_success_back_while_it_
         writer.write(b"220 ready\r\n")
         is_message = False
         while line := await reader.readline():
-            if is_message and line != b".\r\n" or line.startswith(b"QUIT"):
+            if (is_message and line != b".\r\n") or line.startswith(b"QUIT"):
                 continue
             is_message = line.startswith(b"DATA")
             writer.write(b"354 go on\r\n" if is_message else b"250 fine\r\n")
