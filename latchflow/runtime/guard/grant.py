@@ -252,7 +252,8 @@ class Grant:
                 "build it from the call's config, payload and idempotency key, never from the clock or at random, and "
                 "make the calls in the same order."
             )
-            raise ServiceError("fatal", message)
+            # Of one that may have happened nobody knows, whatever this one would have said.
+            raise ServiceError("fatal" if prior.state == "done" else "outcome_unknown", message)
         if prior.state == "done":
             return _Known(self._stored(prior, intent, effect))
         if prior.state == "intended" and not effect.is_repeatable:

@@ -49,7 +49,7 @@ class Prior:
     """What an earlier attempt left of an effect.
 
     Attributes:
-        content: None for one from before it was kept.
+        content: None where it is not compared: of another version of the plugin, or from before it was kept.
         via: The provider it was handed to last, where there is a choice.
         live_until: When the attempt that handed it over can act no longer, however long it was held up; None when
             it was not handed over, or that attempt saw its call come back.
