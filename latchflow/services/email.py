@@ -140,6 +140,9 @@ class SmtpEmail:
             await client.connect()
             yield client
         finally:
+            # Not a mere close, which would go on writing what is left of a message.
+            if isinstance(client.transport, asyncio.WriteTransport):
+                client.transport.abort()
             client.close()
 
     async def _connect(self, server: "SmtpServer") -> socket.socket:
