@@ -167,3 +167,8 @@ class _Frozen:
     async def send(self, message: EmailMessage, *, effect: Handover, deadline: datetime) -> SendResult:
         await effect.via("acme-testing/gmail")
         raise OSError("frozen")
+
+    async def find(
+        self, message: EmailMessage, *, idempotency_key: str, via: str | None, deadline: datetime
+    ) -> SendResult | None:
+        raise AssertionError("it is not asked")
