@@ -269,7 +269,9 @@ class ActionActivities:
             granted_scopes=attempt.action.plugin.granted_scopes,
             capability_scopes=frozenset(attempt.action.capability.scopes),
             idempotency_key=key,
-            records=ServiceRecords(self._recorder, self._keyring, row, number=number),
+            records=ServiceRecords(
+                self._recorder, self._keyring, row, number=number, code_hash=attempt.action.plugin.code_hash
+            ),
             host_loop=asyncio.get_running_loop(),
             deadline=datetime.now(UTC) + timedelta(seconds=attempt.task.step.timeout_seconds),
             clean_up=timedelta(seconds=CLEAN_UP_SECONDS),
@@ -300,7 +302,7 @@ class ActionActivities:
             resumption=resumption,
         )
         try:
-            return await invoke(attempt.action, call)
+            return endings.held_up(await invoke(attempt.action, call), grant.quiet_at)
         finally:
             grant.end()
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
@@ -12,7 +13,7 @@ from latchflow import plan
 from latchflow.crypto import Keyring
 from latchflow.model import InvocationStatus, Outcome, Phase, PlannedStep
 from latchflow.names import ATTEMPTS_USED_UP, CLOSED, SUPERSEDED
-from latchflow.runtime.invoking.invoker import Failure, Success, Waiting
+from latchflow.runtime.invoking.invoker import Failure, Result, Success, Waiting
 from latchflow.store import places
 from latchflow.store.attempts import Claimed, Ending, Task
 
@@ -86,13 +87,16 @@ def ending_of_failure(
 ) -> Ending:
     """The ending of an attempt that failed, and whether another follows, after a `retry_delay`."""
     policy = step.retry_policy
-    phase = plan.failure_phase(
-        is_retryable=failure.is_retryable,
-        is_timeout=failure.is_timeout,
-        counted_before=claimed.counted_before,
-        policy=policy,
-    )
-    status = plan.invocation_status(phase, counted_before=claimed.counted_before, policy=policy)
+    if not failure.is_counted:
+        phase, status = Phase.RETRYING, InvocationStatus.RETRYING
+    else:
+        phase = plan.failure_phase(
+            is_retryable=failure.is_retryable,
+            is_timeout=failure.is_timeout,
+            counted_before=claimed.counted_before,
+            policy=policy,
+        )
+        status = plan.invocation_status(phase, counted_before=claimed.counted_before, policy=policy)
     next_attempt_at = None
     if not status.is_terminal:
         wait = timedelta(seconds=plan.backoff_seconds(temporal_attempt, policy))
@@ -103,7 +107,18 @@ def ending_of_failure(
         error={"type": failure.error_type, "message": failure.message},
         progress=progress,
         next_attempt_at=next_attempt_at,
+        is_counted=failure.is_counted,
     )
+
+
+def held_up(result: Result, quiet_at: datetime | None) -> Result:
+    """Let a failure not count whose attempt met a lost one that may still act, and retry when that one is silent.
+
+    Until then no attempt could do better. That time comes, so such attempts have an end.
+    """
+    if quiet_at is None or not isinstance(result, Failure) or not result.is_retryable or result.is_timeout:
+        return result
+    return replace(result, is_counted=False, retry_after=max(quiet_at - datetime.now(UTC), timedelta()))
 
 
 def retry_delay(failure: Failure, step: PlannedStep, claimed: Claimed) -> timedelta | None:

@@ -18,11 +18,12 @@ from latchflow.store.effects import EffectKey
 class ServiceRecords:
     """Implements `latchflow.runtime.guard.Records` for one attempt."""
 
-    def __init__(self, recorder: Recorder, keyring: Keyring, row: Task, *, number: int) -> None:
+    def __init__(self, recorder: Recorder, keyring: Keyring, row: Task, *, number: int, code_hash: str) -> None:
         self._recorder = recorder
         self._keyring = keyring
         self._row = row
         self._number = number
+        self._code_hash = code_hash
 
     async def call(self, call: ServiceCall) -> None:
         """Audit a call without effect."""
@@ -52,6 +53,7 @@ class ServiceRecords:
                 writer=writer,
                 target=bytes.fromhex(intent.target),
                 content=bytes.fromhex(intent.content),
+                code_hash=self._code_hash,
                 actor=call.actor_id,
                 detail=_detail(call),
             )

@@ -79,7 +79,8 @@ class SmtpEmail:
         seconds = None if deadline is None else max((deadline - datetime.now(UTC)).total_seconds(), 0.0)
         with self._explained(delivery):
             async with asyncio.timeout(seconds):
-                refused = await self._deliver(server, delivery)
+                await self._deliver(server, delivery)
+        refused = delivery.refused
         return SendResult(
             provider_message_id=str(built["Message-ID"]),
             accepted_recipients=tuple(address for address in delivery.recipients if address not in refused),
@@ -99,10 +100,15 @@ class SmtpEmail:
 
     @contextlib.contextmanager
     def _explained(self, delivery: "_Delivery | None") -> Iterator[None]:
-        """Turn the library's errors into what they mean, without the password, which a server may quote."""
+        """Turn the library's errors into what they mean, without the password, which a server may quote.
+
+        Once the message is accepted they mean nothing any more, a time limit that ends the farewell neither.
+        """
         try:
             yield
         except (aiosmtplib.SMTPException, OSError) as error:
+            if delivery is not None and delivery.is_accepted:
+                return
             found = _meaning(error, is_handed_over=delivery is not None and delivery.is_handed_over)
             password = self._server.password if self._server is not None else None
             raise ServiceError(found.kind, mask(str(found), [password] if password else [])) from error
@@ -112,11 +118,10 @@ class SmtpEmail:
             raise ServiceError("fatal", "There is no mail server. An operator sets SMTP_URL.")
         return self._server
 
-    async def _deliver(self, server: "SmtpServer", delivery: "_Delivery") -> list[str]:
+    async def _deliver(self, server: "SmtpServer", delivery: "_Delivery") -> None:
         async with self._connected(server) as client:
-            refused = await delivery.run(client)
+            await delivery.run(client)
             await _quit(client)
-            return refused
 
     @contextlib.asynccontextmanager
     async def _connected(self, server: "SmtpServer") -> AsyncIterator[aiosmtplib.SMTP]:
@@ -135,6 +140,9 @@ class SmtpEmail:
             await client.connect()
             yield client
         finally:
+            # Not a mere close, which would go on writing what is left of a message.
+            if isinstance(client.transport, asyncio.WriteTransport):
+                client.transport.abort()
             client.close()
 
     async def _connect(self, server: "SmtpServer") -> socket.socket:
@@ -158,16 +166,18 @@ class SmtpEmail:
 
 @dataclass
 class _Delivery:
-    """One message for one connection; remembers whether the message was on its way when something broke."""
+    """One message for one connection; remembers how far the message was on its way when something broke."""
 
     sender: str
     recipients: Sequence[str]
     content: bytes
     deadline: datetime | None = None
+    refused: Sequence[str] = ()
     is_handed_over: bool = False
+    is_accepted: bool = False
 
-    async def run(self, client: aiosmtplib.SMTP) -> list[str]:
-        """Hand the message over; returns the refused recipients."""
+    async def run(self, client: aiosmtplib.SMTP) -> None:
+        """Hand the message over."""
         await client.mail(self.sender)
         refusals: list[aiosmtplib.SMTPRecipientRefused] = []
         for address in self.recipients:
@@ -178,19 +188,22 @@ class _Delivery:
         if len(refusals) == len(self.recipients):
             # One that is refused for now makes all of them worth another try.
             raise min(refusals, key=lambda refusal: refusal.code)
-        self._watch_the_clock(client)
-        self.is_handed_over = True
-        await client.data(self.content)
-        return [refusal.recipient for refusal in refusals]
+        self.refused = [refusal.recipient for refusal in refusals]
+        with self._clock_watched(client):
+            self.is_handed_over = True
+            await client.data(self.content)
+            self.is_accepted = True
 
-    def _watch_the_clock(self, client: aiosmtplib.SMTP) -> None:
+    @contextlib.contextmanager
+    def _clock_watched(self, client: aiosmtplib.SMTP) -> Iterator[None]:
         """Let no message out after the deadline, however long the process was frozen since the server last spoke.
 
         A timeout that is due does not see to that: the library's wait for the answer to DATA may swallow it when the
-        answer is there too, and it writes the message next.
+        answer is there too, and it writes the message next. What is written after the message is none of its business.
         """
         protocol, deadline = client.protocol, self.deadline
         if protocol is None or deadline is None:
+            yield
             return
         write = protocol.write
 
@@ -199,6 +212,10 @@ class _Delivery:
             write(data)
 
         protocol.write = write_in_time  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            protocol.write = write  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

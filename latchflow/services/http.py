@@ -26,6 +26,7 @@ from latchflow.services.http_request import checked, is_same_origin, prepared, r
 MAX_REDIRECTS = 5
 _CONNECT_TIMEOUT_SECONDS = 10
 _CLOSE_SECONDS = 2
+_PIECE_BYTES = 64 * 1024
 _DEFAULT_TIMEOUT = timedelta(seconds=60)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -129,6 +130,7 @@ class _Exchange:
         timeouts = {"connect": min(seconds, _CONNECT_TIMEOUT_SECONDS), "read": seconds, "write": seconds}
         self._deadline = datetime.now(UTC) + timedelta(seconds=seconds)
         outgoing = prepared(self._request)
+        outgoing.stream = _TimedBody(outgoing.content, self._deadline)
         outgoing.extensions = {"timeout": {**timeouts, "pool": seconds}, "trace": self._trace}
         try:
             async with asyncio.timeout(seconds):
@@ -176,6 +178,20 @@ class _Exchange:
     @property
     def _where(self) -> str:
         return f"{self._request.method} {self._request.url.partition('?')[0]}"
+
+
+class _TimedBody(httpx2.AsyncByteStream):
+    """A body that goes out piece by piece: what a process was frozen before is not sent once it wakes up too late."""
+
+    def __init__(self, content: bytes, deadline: datetime) -> None:
+        self._content = content
+        self._deadline = deadline
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._content), _PIECE_BYTES):
+            if datetime.now(UTC) >= self._deadline:
+                raise TimeoutError
+            yield self._content[start : start + _PIECE_BYTES]
 
 
 def _redirected(request: HttpRequest, location: str) -> HttpRequest:

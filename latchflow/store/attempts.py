@@ -125,6 +125,7 @@ class Ending:
     Attributes:
         status: Of the invocation.
         is_lost: The worker went away; the attempt does not count.
+        is_counted: Against the policy's maximum; a lost one never is.
         output_sealed: Set with a success.
         next_attempt_at: Set when another attempt will follow.
         pending_sealed: Set when the attempt answered ``Pending``; kept until the invocation ends.
@@ -135,6 +136,7 @@ class Ending:
     phase: Phase
     status: InvocationStatus
     is_lost: bool = False
+    is_counted: bool = True
     output_sealed: bytes | None = None
     error: Mapping[str, Any] | None = None
     progress: Any = None
@@ -206,7 +208,8 @@ async def claim(connection: Connection, task: Task, key: AttemptKey, runner: Run
     counts = await (
         await connection.execute(
             """
-            SELECT count(*) FILTER (WHERE NOT is_lost AND phase IN ('RETRYING', 'FAILED', 'TIMED_OUT')) AS counted,
+            SELECT count(*) FILTER (WHERE is_counted AND NOT is_lost AND phase IN ('RETRYING', 'FAILED', 'TIMED_OUT'))
+                           AS counted,
                    -- A worker that was stopped says nothing of the action.
                    count(*) FILTER (WHERE is_lost AND error ->> 'type' IS DISTINCT FROM 'WorkerShutdown') AS lost
             FROM attempts WHERE invocation_id = %s
@@ -266,8 +269,8 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
             WITH locked AS (  -- first the invocation, then its attempts, as everyone does: no deadlock
                 SELECT id FROM invocations WHERE id = %(invocation)s FOR UPDATE
             ), ended AS (
-                UPDATE attempts SET phase = %(phase)s, is_lost = %(lost)s, ended_at = clock_timestamp(),
-                                    error = %(error)s, progress = %(progress)s
+                UPDATE attempts SET phase = %(phase)s, is_lost = %(lost)s, is_counted = %(counted)s,
+                                    ended_at = clock_timestamp(), error = %(error)s, progress = %(progress)s
                 FROM locked
                 WHERE invocation_id = locked.id AND workflow_run_id = %(run)s AND activity_id = %(activity)s
                   AND temporal_attempt = %(attempt)s AND phase = 'STARTED'
@@ -301,6 +304,7 @@ async def end(connection: Connection, task: Task, key: AttemptKey, ending: Endin
             {
                 "phase": ending.phase,
                 "lost": ending.is_lost,
+                "counted": ending.is_counted,
                 "error": Jsonb(readable_json(ending.error)) if ending.error is not None else None,
                 "progress": Jsonb(readable_json(ending.progress)) if ending.progress is not None else None,
                 "run": key.workflow_run_id,

@@ -23,7 +23,7 @@ class EffectKey:
 
 @dataclass(frozen=True, kw_only=True)
 class PriorEffect:
-    """What was known of an effect; `state` None: nothing."""
+    """What was known of an effect; `state` None: nothing. Another version's `content` is None: it is not compared."""
 
     state: str | None
     target: bytes
@@ -39,6 +39,10 @@ class PriorEffect:
             return True
         return self.state in ("done", "intended") and self.content not in (None, content)
 
+    def is_unclear(self, target: bytes) -> bool:
+        """Whether nobody knows if it happened, at this place, in whatever words."""
+        return self.target == target and self.state == "intended"
+
 
 async def begin(
     connection: Connection,
@@ -48,6 +52,7 @@ async def begin(
     writer: UUID,
     target: bytes,
     content: bytes,
+    code_hash: str,
     actor: str | None,
     detail: Mapping[str, Any],
 ) -> PriorEffect | None:
@@ -62,13 +67,14 @@ async def begin(
         writer: Of this call, and equal when it is repeated because the answer to its commit was lost.
         target: SHA-256 of what the effect goes to.
         content: SHA-256 of what it says there.
+        code_hash: Of the plugin's code that says it.
         actor: Who the plugin says it is for.
         detail: For the audit.
 
     Returns:
         What was there before; None when the attempt has ended or lost its claim: it may have no effect any more.
     """
-    values = _values(task, key)
+    values = {**_values(task, key), "target": target, "content": content, "code": code_hash, "writer": writer}
     held = await (
         await connection.execute(
             """
@@ -84,7 +90,9 @@ async def begin(
     row = await (
         await connection.execute(
             """
-            SELECT state, target, content, via, live_until, result_sealed, written_by FROM effects
+            SELECT state, target, CASE WHEN code_hash = %(code)s THEN content END AS content, via, live_until,
+                   result_sealed, written_by
+            FROM effects
             WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s FOR UPDATE
             """,
             values,
@@ -93,7 +101,7 @@ async def begin(
     prior = PriorEffect(**row) if row else PriorEffect(state=None, target=target)
     outcome = "intended"
     if prior.is_another(target, content):
-        outcome = "fatal"
+        outcome = "outcome_unknown" if prior.is_unclear(target) else "fatal"
     elif prior.state == "done":
         outcome, detail = "ok", {**detail, "adopted": True}
     elif prior.state == "intended" and prior.written_by == writer:
@@ -103,7 +111,7 @@ async def begin(
         # From here on the row is this attempt's: a slower one that learns it did nothing must not say so any more.
         await connection.execute(
             """
-            UPDATE effects SET attempt = %(number)s
+            UPDATE effects SET attempt = %(number)s, content = %(content)s, code_hash = %(code)s
             WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s
             """,
             values,
@@ -111,14 +119,16 @@ async def begin(
     else:
         await connection.execute(
             """
-            INSERT INTO effects (invocation_id, service, ordinal, target, content, state, attempt, written_by)
-            VALUES (%(invocation)s, %(service)s, %(ordinal)s, %(target)s, %(content)s, 'intended', %(number)s,
-                    %(writer)s)
+            INSERT INTO effects (invocation_id, service, ordinal, target, content, code_hash, state, attempt,
+                                 written_by)
+            VALUES (%(invocation)s, %(service)s, %(ordinal)s, %(target)s, %(content)s, %(code)s, 'intended',
+                    %(number)s, %(writer)s)
             ON CONFLICT (invocation_id, service, ordinal) DO UPDATE
-            SET state = 'intended', content = excluded.content, via = NULL, live_until = NULL,
-                attempt = excluded.attempt, intended_at = now(), ended_at = NULL, written_by = excluded.written_by
+            SET state = 'intended', content = excluded.content, code_hash = excluded.code_hash, via = NULL,
+                live_until = NULL, attempt = excluded.attempt, intended_at = now(), ended_at = NULL,
+                written_by = excluded.written_by
             """,
-            {**values, "target": target, "content": content, "writer": writer},
+            values,
         )
     await connection.execute(_AUDIT, {**values, "actor": actor, "detail": Jsonb({**detail, "outcome": outcome})})
     return prior
@@ -157,12 +167,14 @@ async def finish(
 ) -> None:
     """Say what became of an effect, in one statement with its audit entry.
 
+    Of one that stays ``intended`` nobody knows whether it happened; but this attempt, whose call came back, will not
+    bring it about any more.
     What one attempt knows to be done stays done, whatever a slower one reports; what changes nothing is not audited.
     """
     await connection.execute(
         f"""
         WITH ended AS (
-            UPDATE effects SET state = %(state)s, result_sealed = %(result)s, attempt = %(number)s,
+            UPDATE effects SET state = %(state)s, result_sealed = %(result)s, attempt = %(number)s, live_until = NULL,
                                ended_at = CASE WHEN %(state)s <> 'intended' THEN clock_timestamp() END
             WHERE invocation_id = %(invocation)s AND service = %(service)s AND ordinal = %(ordinal)s
               AND state <> 'done' AND (attempt <= %(number)s OR %(state)s = 'done')

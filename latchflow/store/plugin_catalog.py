@@ -198,12 +198,15 @@ async def names_with_providers(connection: Connection) -> set[str]:
 
 
 async def variable_of_another(connection: Connection, name: str, variables: Iterable[str]) -> tuple[str, str] | None:
-    """One of these variables that a provider of another plugin reads, and that plugin; None when there is none."""
+    """One of these variables that a provider of another plugin reads, and that plugin; None when there is none.
+
+    One that an admin disabled reads nothing, and may never come back: when it is enabled, it is told that it is late.
+    """
     cursor = await connection.execute(
         """
         SELECT variable, p.name FROM providers v JOIN plugins p ON p.id = v.plugin_id,
             jsonb_each_text(v.defaults) AS d (property, variable)
-        WHERE v.is_present AND p.status IN ('ENABLED', 'DISABLED') AND p.name <> %s AND variable = ANY(%s)
+        WHERE v.is_present AND p.status = 'ENABLED' AND p.name <> %s AND variable = ANY(%s)
         ORDER BY variable, p.name LIMIT 1
         """,
         (name, list(variables)),

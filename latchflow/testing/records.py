@@ -48,7 +48,8 @@ class MemoryRecords:
         prior = self.effects.get(intent.key, Prior(state="new", target=intent.target))
         outcome = "intended"
         if prior.is_another(intent):
-            outcome = "fatal"
+            is_unclear = prior.target == intent.target and prior.state == "intended"
+            outcome = "outcome_unknown" if is_unclear else "fatal"
         elif prior.state == "done":
             outcome = "ok"
         elif prior.state in ("new", "failed"):
@@ -64,7 +65,7 @@ class MemoryRecords:
         """Write down what became of it; what is done stays done."""
         if self.effects[intent.key].state == "done":
             return
-        self.effects[intent.key] = replace(self.effects[intent.key], state=state, result=result)
+        self.effects[intent.key] = replace(self.effects[intent.key], state=state, result=result, live_until=None)
         await self.call(call)
 
 

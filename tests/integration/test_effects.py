@@ -196,6 +196,30 @@ async def test_a_slow_attempt_cannot_undo_what_the_next_one_has_begun(deployment
     assert states == ["intended", "done"]
 
 
+@pytest.mark.parametrize("state", ["done", "intended"])
+async def test_what_an_effect_says_is_compared_as_long_as_the_same_code_says_it(
+    deployment: Deployment, backends: Backends, receiver: Receiver, state: str
+) -> None:
+    invocation = await Invocation.open(deployment)
+    first = (await invocation.attempt(code="old")).records
+    await first.begin(INTENT, CALL)
+    if state == "done":
+        await first.finish(INTENT, CALL, "done", b"{}")
+    reworded = replace(INTENT, content="02" * 32)
+
+    same_code = await (await invocation.attempt(code="old")).records.begin(reworded, CALL)
+    new_code = await (await invocation.attempt(code="new")).records.begin(reworded, CALL)
+    elsewhere = await (await invocation.attempt(code="new")).records.begin(replace(INTENT, target="03" * 32), CALL)
+
+    assert (same_code.state, new_code.state) == (state, state)
+    assert same_code.is_another(reworded)
+    assert not new_code.is_another(reworded)
+    assert elsewhere.is_another(replace(INTENT, target="03" * 32))
+    audited = await deployment.rows("SELECT detail ->> 'outcome' AS outcome FROM audit_entries WHERE kind = 'service'")
+    outcomes = [row["outcome"] for row in audited if row["outcome"] != CALL.outcome]
+    assert outcomes == (["fatal", "ok", "fatal"] if state == "done" else ["outcome_unknown", "fatal"])
+
+
 class _ForgetfulRecorder(Recorder):
     """Its commits are carried out, and their answers lost once."""
 

@@ -53,7 +53,7 @@ class Attempts:
             granted_scopes=frozenset(scopes),
             capability_scopes=frozenset(scopes),
             idempotency_key=str(self.invocation_id),
-            records=ServiceRecords(Recorder(self.database), self.keyring, row, number=number),
+            records=ServiceRecords(Recorder(self.database), self.keyring, row, number=number, code_hash="c0de"),
             host_loop=asyncio.get_running_loop(),
             deadline=datetime.now(UTC) + timedelta(seconds=30),
             resends_unknown=resends_unknown,

@@ -24,13 +24,15 @@ _ENDINGS = {
 class Attempt:
     """One claimed attempt."""
 
-    def __init__(self, invocation: "Invocation", row: attempts.Task, key: AttemptKey, number: int) -> None:
+    def __init__(self, invocation: "Invocation", row: attempts.Task, key: AttemptKey, number: int, code: str) -> None:
         self._invocation = invocation
         self._row = row
         self._key = key
         self.number = number
         deployment = invocation.deployment
-        self.records = ServiceRecords(Recorder(deployment.database), deployment.keyring, row, number=number)
+        self.records = ServiceRecords(
+            Recorder(deployment.database), deployment.keyring, row, number=number, code_hash=code
+        )
         self.grant = Grant(
             granted_scopes=SCOPES,
             capability_scopes=SCOPES,
@@ -71,17 +73,17 @@ class Invocation:
         (row,) = (await deployment.steps(event_id)).values()
         return cls(deployment, row["id"])
 
-    async def attempt(self) -> Attempt:
-        """The next attempt; one that has not ended is lost."""
+    async def attempt(self, *, code: str = "c0de") -> Attempt:
+        """The next attempt, of a plugin with this code; one that has not ended is lost."""
         async with self.deployment.database.transaction() as connection:
             row = await attempts.load(connection, self.id)
             assert row is not None
             key = AttemptKey(workflow_run_id="run", activity_id=str(self.id), temporal_attempt=row.attempt_number + 1)
             claimed = await attempts.claim(
-                connection, row, key, Runner(worker="worker@test", plugin_version="1.0.0", code_hash="c0de")
+                connection, row, key, Runner(worker="worker@test", plugin_version="1.0.0", code_hash=code)
             )
         assert claimed is not None
-        return Attempt(self, row, key, claimed.number)
+        return Attempt(self, row, key, claimed.number, code)
 
     async def effects(self) -> list[dict[str, Any]]:
         """What is on record of its effects."""

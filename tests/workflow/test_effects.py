@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,13 +11,17 @@ import pytest
 from latchflow.runtime.lifecycle.registry import Registry
 from latchflow.runtime.providers.host_services import HostServices
 from latchflow.runtime.providers.system_config import NewValue
+from latchflow.sdk import EmailAddress, EmailMessage, SendResult
+from latchflow.services.handover import Handover
 from plugins.core import plugin as core
 from plugins.gmail import plugin as gmail_plugin
 from tests.support.execution import Deployment, Step
 from tests.support.gmail_server import GmailServer
 from tests.support.hosts import add_providers, running_host
+from tests.support.invocations import Invocation
 from tests.support.receiver import Receiver
 from tests.support.registries import registry_of
+from tests.support.services import NO_SERVICES
 from tests.workflow.engine import QUICK, Engine
 
 SCOPES = ("email:send", "storage:read", "users:write", "bundles:toggle", "pipelines:toggle")
@@ -131,3 +136,39 @@ async def test_a_mail_that_gmail_did_not_take_is_sent_by_the_next_attempt(
     assert status == "SUCCEEDED"
     assert len(gmail.messages()) == before + 1
     assert await engine.deployment.phases(event_id, "mail") == ["STARTED", "RETRYING", "STARTED", "SUCCEEDED"]
+
+
+async def test_waiting_for_a_lost_attempt_that_may_still_send_uses_up_no_attempt(
+    engine: Engine, registry: Registry, host: HostServices, gmail: GmailServer
+) -> None:
+    before = len(gmail.messages())
+    once = {**QUICK, "max_attempts": 1}
+    event_id = await engine.fire([Step(action="email.send", name="mail", config=MAIL, retry_policy=once)])
+    (step,) = (await engine.deployment.steps(event_id)).values()
+    lost = await Invocation(engine.deployment, step["id"]).attempt()
+    with pytest.raises(OSError, match="frozen"):
+        await lost.services(replace(NO_SERVICES, email=_Frozen())).email.send(
+            EmailMessage(to=[EmailAddress(address="ada@example.com")], subject="hello", text_body="hello")
+        )
+    await engine.deployment.rows("UPDATE effects SET live_until = now() - interval '4 seconds'")
+
+    async with engine.worker(registry=registry):
+        status = await engine.finish(event_id)
+
+    assert status == "SUCCEEDED"
+    assert len(gmail.messages()) == before + 1
+    phases = await engine.deployment.phases(event_id, "mail")
+    assert phases == ["STARTED", "TIMED_OUT", "STARTED", "RETRYING", "STARTED", "SUCCEEDED"]
+
+
+class _Frozen:
+    """Stands still once it has said where the mail goes."""
+
+    async def send(self, message: EmailMessage, *, effect: Handover, deadline: datetime) -> SendResult:
+        await effect.via("acme-testing/gmail")
+        raise OSError("frozen")
+
+    async def find(
+        self, message: EmailMessage, *, idempotency_key: str, via: str | None, deadline: datetime
+    ) -> SendResult | None:
+        raise AssertionError("it is not asked")

@@ -11,7 +11,7 @@ from latchflow.sdk import ProviderDeclaration
 from latchflow.settings import owner_of_variable
 
 _METHODS = {"email": ("send",), "storage": ("put", "get", "delete")}
-_SECRET_WORDS = ("SECRET", "TOKEN", "PASSWORD", "KEY")
+_SECRET_WORDS = frozenset({"SECRET", "TOKEN", "PASSWORD", "PASSWD", "PWD", "KEY", "CREDENTIAL", "CREDENTIALS", "DSN"})
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
 
 
@@ -60,7 +60,7 @@ def _check_defaults(where: str, defaults: object, schema: dict[str, Any]) -> Non
         owner = owner_of_variable(variable)
         if owner is not None:
             raise ContractError(f"{where}: defaults: {variable} belongs to {owner}; choose a variable of your own")
-        if name not in secret and any(word in variable for word in _SECRET_WORDS):
+        if name not in secret and _SECRET_WORDS.intersection(variable.split("_")):
             raise ContractError(
                 f"{where}: defaults: {variable} reads as a secret, and the property {name!r} would be shown to admins; "
                 "mark it writeOnly in config_schema, or name the variable otherwise"

@@ -118,6 +118,7 @@ class Grant:
     resends_unknown: bool = False
     calls_made: Counter[str] = field(default_factory=Counter)
     _unfinished: dict[tuple[str, str], int] = field(default_factory=dict)
+    _awaited: list[datetime] = field(default_factory=list)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def require_open(self) -> None:
@@ -135,6 +136,11 @@ class Grant:
         now = datetime.now(UTC)
         end = self.deadline if now < self.deadline else self.deadline + self.clean_up
         return end - min(_MARGIN, max(end - now, timedelta()) / 10)
+
+    @property
+    def quiet_at(self) -> datetime | None:
+        """When the lost attempts that stand in the way of this one can act no longer; None: there is none."""
+        return max(self._awaited, default=None)
 
     def end(self) -> None:
         """The attempt is over: a thread that outlives it can call no service any more."""
@@ -246,7 +252,8 @@ class Grant:
                 "build it from the call's config, payload and idempotency key, never from the clock or at random, and "
                 "make the calls in the same order."
             )
-            raise ServiceError("fatal", message)
+            # Of one that may have happened nobody knows, whatever this one would have said.
+            raise ServiceError("fatal" if prior.state == "done" else "outcome_unknown", message)
         if prior.state == "done":
             return _Known(self._stored(prior, intent, effect))
         if prior.state == "intended" and not effect.is_repeatable:
@@ -269,29 +276,49 @@ class Grant:
                 raise ServiceError("outcome_unknown", message)
             found = await effect.find(intent.key, prior.via)
             if found is None:
-                _require_silence(prior, intent)
+                self._require_silence(prior, intent)
             return found
         except ServiceError as error:
             if error.kind == "outcome_unknown" and self.resends_unknown:
                 return None  # nobody can say, and the definition wants it done again then
-            await self._finish(intent, call, error.kind, "intended", None)
+            await self._leave_open(call, error.kind)
             raise
+
+    def _require_silence(self, prior: Prior, intent: Intent) -> None:
+        """That a provider has nothing says nothing while a frozen attempt may still wake up and hand it over."""
+        if prior.live_until is None:
+            return
+        quiet_at = prior.live_until + _LATE
+        left = quiet_at - datetime.now(UTC)
+        if left > timedelta():
+            self._awaited.append(quiet_at)
+            message = (
+                f"An earlier attempt, which was lost, began {intent.service}, and {prior.via} does not have it so far. "
+                "It may be sent until that attempt's time is up; the next attempt looks again after "
+                f"{left.total_seconds():.0f} s. This one does not count."
+            )
+            raise UnsettledError(message, retry_after=left)
 
     async def _carry_out(
         self, intent: Intent, call: ServiceCall, effect: Effect[T], work: Callable[[Handle], Awaitable[T]]
     ) -> T:
+        cutoff = self.cutoff
         try:
-            result = await work(Handle(intent, self.records, self.deadline))
+            result = await work(Handle(intent, self.records, self.deadline + self.clean_up))
         except ServiceError as error:
             is_open = error.kind == "outcome_unknown" or isinstance(error, OpenError)
-            outcome = "outcome_unknown" if is_open else error.kind
-            await self._finish(intent, call, outcome, "intended" if is_open else "failed", None)
+            if is_open and datetime.now(UTC) >= cutoff:
+                await self._leave_open(call, "outcome_unknown")  # cut off: a provider's thread may go on
+            elif is_open:
+                await self._finish(intent, call, "outcome_unknown", "intended", None)
+            else:
+                await self._finish(intent, call, error.kind, "failed", None)
             if error.kind == "outcome_unknown" and self.resends_unknown:
                 raise UnsettledError(f"{error} The definition says to do it again.") from error
             raise
         except BaseException:
             # Cancelled, or a fault of core's own, in the middle: nobody knows.
-            await self._finish(intent, call, "outcome_unknown", "intended", None)
+            await self._leave_open(call, "outcome_unknown")
             raise
         dumped = effect.result.dump_json(result)
         state: EffectState = "failed" if effect.is_failure(result) else "done"
@@ -303,6 +330,10 @@ class Grant:
     ) -> None:
         ended = replace(call, outcome=outcome)
         await asyncio.shield(asyncio.ensure_future(self.records.finish(intent, ended, state, result)))
+
+    async def _leave_open(self, call: ServiceCall, outcome: str) -> None:
+        """Audit how a call went after which the record of its effect stays as it is."""
+        await asyncio.shield(asyncio.ensure_future(self.records.call(replace(call, outcome=outcome))))
 
     def _check(self, asked: Asked) -> None:
         self.require_open()
@@ -327,19 +358,6 @@ class Grant:
             actor_id=asked.actor_id,
             detail=asked.detail,
         )
-
-
-def _require_silence(prior: Prior, intent: Intent) -> None:
-    """That a provider has nothing says nothing while a frozen attempt may still wake up and hand it over."""
-    if prior.live_until is None:
-        return
-    left = prior.live_until + _LATE - datetime.now(UTC)
-    if left > timedelta():
-        message = (
-            f"An earlier attempt began {intent.service}, and {prior.via} does not have it so far. It may be sent "
-            f"until that attempt's time is up; the next attempt looks again after {left.total_seconds():.0f} s."
-        )
-        raise UnsettledError(message, retry_after=left)
 
 
 def _hash(text: str) -> str:

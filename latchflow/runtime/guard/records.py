@@ -49,9 +49,10 @@ class Prior:
     """What an earlier attempt left of an effect.
 
     Attributes:
-        content: None for one from before it was kept.
+        content: None where it is not compared: of another version of the plugin, or from before it was kept.
         via: The provider it was handed to last, where there is a choice.
-        live_until: When the attempt that handed it over can act no longer, however long it was held up.
+        live_until: When the attempt that handed it over can act no longer, however long it was held up; None when
+            it was not handed over, or that attempt saw its call come back.
         result: Of a ``done`` one, as JSON; None when it was too large to keep.
     """
 
@@ -73,7 +74,7 @@ class Records(Protocol):
     """Where an attempt's service calls are written down. Every method runs on the loop of the host."""
 
     async def call(self, call: ServiceCall) -> None:
-        """Audit a call that has ended and left no effect."""
+        """Audit a call that has ended and changed nothing of what is on record of an effect."""
         ...
 
     async def begin(self, intent: Intent, call: ServiceCall) -> Prior:
@@ -98,5 +99,8 @@ class Records(Protocol):
         ...
 
     async def finish(self, intent: Intent, call: ServiceCall, state: EffectState, result: bytes | None) -> None:
-        """Write down what became of an effect, and audit it. ``intended`` leaves open whether it happened."""
+        """Write down what became of an effect, and audit it.
+
+        ``intended`` leaves open whether it happened; the attempt itself has nothing more to do with it.
+        """
         ...

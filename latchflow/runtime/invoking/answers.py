@@ -53,6 +53,7 @@ class Failure:
         message: With the secrets of the config masked.
         is_timeout: Core ended the attempt, because it took too long or reported no progress.
         retry_after: The wait the action asked for.
+        is_counted: Against the policy's maximum.
     """
 
     error_type: str
@@ -60,6 +61,7 @@ class Failure:
     is_retryable: bool
     is_timeout: bool = False
     retry_after: timedelta | None = None
+    is_counted: bool = True
 
 
 Result = Success | Waiting | Failure

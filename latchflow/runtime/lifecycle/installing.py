@@ -178,7 +178,7 @@ class Installer:
         variable, owner = taken
         return ContractError(
             f"{source.folder}: a provider's defaults: {variable} is a variable of the plugin {owner!r}; choose one of "
-            "your own"
+            "your own, or let an admin disable that plugin first"
         )
 
     async def close(self) -> None:

@@ -295,3 +295,19 @@ async def test_a_plugin_that_asks_for_the_variable_of_another_is_not_enabled(cli
     assert refused.status_code == 409
     assert "POST_OFFICE_USER is a variable of the plugin 'acme-first'" in refused.json()["detail"]
     assert (await plugin_of(client, "acme-second"))["status"] == "FAILED"
+
+
+@pytest.mark.usefixtures("rivals")
+async def test_a_disabled_plugin_gives_its_variables_up_and_is_late_when_it_comes_back(
+    client: httpx2.AsyncClient,
+) -> None:
+    await patch(client, "acme-first", status="ENABLED")
+    assert "disable that plugin first" in (await patch(client, "acme-second", status="ENABLED")).json()["detail"]
+    assert (await patch(client, "acme-first", status="DISABLED")).status_code == 200
+
+    taken = await patch(client, "acme-second", status="ENABLED")
+    late = await patch(client, "acme-first", status="ENABLED")
+
+    assert taken.status_code == 200
+    assert late.status_code == 409
+    assert "is a variable of the plugin 'acme-second'" in late.json()["detail"]

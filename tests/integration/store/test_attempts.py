@@ -1,6 +1,7 @@
 """Claims and endings of attempts, raced against each other on a real PostgreSQL."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -113,6 +114,13 @@ async def test_an_attempt_whose_worker_was_stopped_says_nothing_of_the_action(in
     )
     await invocation.claim(1)
     await invocation.end(1, stopped)
+
+    assert await invocation.claim(2) == Claimed(number=2, counted_before=0, lost_before=0)
+
+
+async def test_an_attempt_that_only_waited_for_a_lost_one_is_neither_counted_nor_lost(invocation: Invocation) -> None:
+    await invocation.claim(1)
+    await invocation.end(1, replace(_RETRYING, is_counted=False))
 
     assert await invocation.claim(2) == Claimed(number=2, counted_before=0, lost_before=0)
 

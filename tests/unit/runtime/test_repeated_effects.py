@@ -10,7 +10,7 @@ from latchflow.runtime.guard import Backends
 from latchflow.sdk import EmailAddress, EmailAttachment, EmailMessage, HttpRequest, ServiceError, Services
 from latchflow.testing import MemoryRecords
 from tests.support.services import NO_SERVICES, grant_of, services_of
-from tests.unit.runtime.test_guard import World
+from tests.unit.runtime.test_guard import _EMAIL, World
 
 _MAIL = EmailMessage(
     to=[EmailAddress(address="a@example.org")],
@@ -28,22 +28,48 @@ _POST = HttpRequest(
 
 
 async def test_what_a_provider_does_not_have_is_not_sent_while_a_frozen_attempt_may_still_send_it() -> None:
-    world = World(error=ServiceError("outcome_unknown", "broken"), can_find=True)
-    with pytest.raises(ServiceError):
+    world = World(error=OSError("lost in the middle"), can_find=True)
+    with pytest.raises(OSError, match="middle"):
         await world.attempt(seconds=100).email.send(_MAIL)
     world.error = None
+    grant = grant_of(granted=_EMAIL, declared=_EMAIL, records=world.records)
 
     with pytest.raises(ServiceError) as caught:
-        await world.attempt().email.send(_MAIL)
+        await world.granted(grant).email.send(_MAIL)
 
     assert caught.value.is_retryable
     assert caught.value.retry_after is not None
     assert timedelta(seconds=100) < caught.value.retry_after < timedelta(seconds=115)
     assert len(world.sent) == 1
+    assert grant.quiet_at is not None
     assert [prior.state for prior in world.records.effects.values()] == ["intended"]
     world.pass_deadlines()
     await world.attempt().email.send(_MAIL)
     assert len(world.sent) == 2
+
+
+async def test_an_attempt_that_saw_its_call_come_back_cannot_send_any_more_and_nobody_waits_for_it() -> None:
+    world = World(error=ServiceError("outcome_unknown", "broken"), can_find=True)
+    with pytest.raises(ServiceError):
+        await world.attempt(seconds=100).email.send(_MAIL)
+    world.error = None
+
+    await world.attempt().email.send(_MAIL)
+
+    assert len(world.sent) == 2
+
+
+async def test_an_attempt_that_waits_for_a_lost_one_does_not_end_the_wait_of_the_next() -> None:
+    world = World(error=OSError("lost in the middle"), can_find=True)
+    with pytest.raises(OSError, match="middle"):
+        await world.attempt(seconds=100).email.send(_MAIL)
+    world.error = None
+
+    for _ in range(2):
+        with pytest.raises(ServiceError) as caught:
+            await world.attempt().email.send(_MAIL)
+        assert caught.value.is_retryable
+    assert len(world.sent) == 1
 
 
 @pytest.mark.parametrize(
@@ -77,7 +103,7 @@ async def test_a_request_that_may_have_been_sent_is_not_repeated_in_other_words(
 
     with pytest.raises(ServiceError) as caught:
         await world.attempt().http.request(replace(request, content=b"c"))
-    assert caught.value.kind == "fatal"
+    assert caught.value.kind == world.records.outcomes[-1] == "outcome_unknown"
     assert len(world.sent) == 1
 
 

@@ -3,15 +3,15 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from latchflow.sdk import EmailAddress, EmailMessage, HttpRequest, ServiceError
+from latchflow.sdk import EmailAddress, EmailAttachment, EmailMessage, HttpRequest, ServiceError
 from latchflow.services.egress import EgressGuard
 from latchflow.services.email import SmtpEmail
-from latchflow.services.http import GuardedHttp
+from latchflow.services.http import GuardedHttp, _TimedBody
 from tests.unit.services.servers import http_server, reply
 
 GUARD = EgressGuard("127.0.0.1")
@@ -58,6 +58,42 @@ async def test_a_mail_does_not_leave_a_process_that_wakes_up_after_its_deadline(
     assert caught.value.kind in ("retryable", "outcome_unknown")
 
 
+async def test_a_mail_that_was_accepted_is_never_said_to_be_unsent_however_late_the_answer_comes() -> None:
+    frozen = FreezingServer(b".")
+    server = await asyncio.start_server(frozen.serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        smtp = SmtpEmail(f"smtp://127.0.0.1:{port}", "bot@example.org", GUARD, timeout_seconds=5)
+        try:
+            await smtp.send(MAIL, idempotency_key="k", deadline=datetime.now(UTC) + timedelta(seconds=SECONDS))
+        except ServiceError as error:
+            # The limit struck before the answer was read. `retryable` would have the next attempt send it again.
+            assert error.kind == "outcome_unknown"  # noqa: PT017 - a success is as good
+
+    assert frozen.received.endswith(b"\r\n.\r\n")
+
+
+async def test_the_time_limit_of_a_mail_does_not_take_the_success_back_while_it_says_farewell() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A mail server that never answers QUIT."""
+        writer.write(b"220 ready\r\n")
+        is_message = False
+        while line := await reader.readline():
+            if (is_message and line != b".\r\n") or line.startswith(b"QUIT"):
+                continue
+            is_message = line.startswith(b"DATA")
+            writer.write(b"354 go on\r\n" if is_message else b"250 fine\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        smtp = SmtpEmail(f"smtp://127.0.0.1:{port}", "bot@example.org", GUARD, timeout_seconds=5)
+        sent = await smtp.send(MAIL, idempotency_key="k", deadline=datetime.now(UTC) + timedelta(seconds=SECONDS))
+
+    assert sent.accepted_recipients == ("ada@example.com",)
+
+
 class FreezingHeaders(dict[str, str]):
     """Headers that take long to read."""
 
@@ -78,3 +114,50 @@ async def test_a_request_does_not_leave_a_process_that_wakes_up_after_its_timeou
 
     assert server.received == []
     assert caught.value.is_retryable
+
+
+async def test_the_rest_of_a_large_body_stays_where_it_is_when_the_process_wakes_up_after_the_timeout() -> None:
+    body = aiter(_TimedBody(bytes(1_000_000), datetime.now(UTC) + timedelta(seconds=SECONDS)))
+
+    first = await anext(body)
+    time.sleep(2 * SECONDS)
+    with pytest.raises(TimeoutError):
+        await anext(body)
+
+    assert 0 < len(first) < 100_000
+
+
+async def test_a_mail_that_is_cut_off_by_its_time_limit_is_not_written_to_its_end_afterwards() -> None:
+    received = bytearray()
+    goes_on = asyncio.Event()
+    is_over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Takes no message before the client has given up."""
+        writer.write(b"220 ready\r\n")
+        while line := await reader.readline():
+            is_message = line.startswith(b"DATA")
+            writer.write(b"354 go on\r\n" if is_message else b"250 fine\r\n")
+            if is_message:
+                break
+        await goes_on.wait()
+        try:
+            while chunk := await reader.read(1 << 20):
+                received.extend(chunk)
+        except ConnectionError:
+            pass
+        writer.close()
+        is_over.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        smtp = SmtpEmail(f"smtp://127.0.0.1:{port}", "bot@example.org", GUARD, timeout_seconds=5)
+        mail = replace(MAIL, attachments=[EmailAttachment(name="a", content=bytes(5_000_000))])
+        with pytest.raises(ServiceError) as caught:
+            await smtp.send(mail, idempotency_key="k", deadline=datetime.now(UTC) + timedelta(seconds=4))
+        goes_on.set()
+        await asyncio.wait_for(is_over.wait(), 5)
+
+    assert caught.value.kind == "outcome_unknown"
+    assert not received.endswith(b"\r\n.\r\n")
