@@ -1,5 +1,6 @@
 """What carries out ``asyncio.to_thread`` on the loop of a plugin."""
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ from typing import Any
 from latchflow.runtime.isolation.strain import Strain
 
 MOST_AT_ONCE = 32
+
+_SETTLING_SECONDS = 0.05
+"""What is cancelled together, as by `asyncio.gather` or a task group, is cancelled in turns of the loop within this."""
 
 _CAPABILITY: ContextVar[str | None] = ContextVar("capability", default=None)
 
@@ -68,12 +72,21 @@ class LoopExecutor(ThreadPoolExecutor):
         super().shutdown(wait=False, cancel_futures=cancel_futures)
 
     def _start(self) -> None:
+        failed: list[tuple[_Work, Exception]] = []
         with self._lock:
             while self._queued and self._awaited < MOST_AT_ONCE:
                 work = self._queued.popleft()
-                if not work.future.cancelled():
-                    self._awaited += 1
+                if work.future.cancelled():
+                    continue
+                try:
                     work.start(f"plugin {self._plugin} to_thread")
+                except (RuntimeError, MemoryError) as error:  # the system has no thread to spare
+                    failed.append((work, error))
+                else:
+                    self._awaited += 1
+        for work, error in failed:  # without the lock, which those who are told may take
+            with suppress(InvalidStateError):
+                work.future.set_exception(error)
 
     def _take_back(self, work: "_Work") -> None:
         with self._lock:
@@ -81,9 +94,19 @@ class LoopExecutor(ThreadPoolExecutor):
                 with suppress(ValueError):
                     self._queued.remove(work)
                 return
+        if not work.future.cancelled():
+            self._give_place()
+            return
+        self._strain.leave(work.thread, plugin=self._plugin, capability=work.capability)
+        # Calls that wait may be about to be cancelled, too: none of them shall begin in between.
+        try:
+            asyncio.get_running_loop().call_later(_SETTLING_SECONDS, self._give_place)
+        except RuntimeError:  # cancelled by another thread
+            self._give_place()
+
+    def _give_place(self) -> None:
+        with self._lock:
             self._awaited -= 1
-        if work.future.cancelled():
-            self._strain.leave(work.thread, plugin=self._plugin, capability=work.capability)
         self._start()
 
 
@@ -95,10 +118,18 @@ class _Work:
         self._call = call
 
     def start(self, name: str) -> None:
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self.thread.start()
+        """Begin.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        thread.start()
+        self.thread = thread
 
     def _run(self) -> None:
+        if self.future.cancelled():
+            return
         # Never marked as running, so that it can be cancelled: whoever awaits it is told so at once.
         try:
             result = self._call()

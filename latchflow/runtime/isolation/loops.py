@@ -244,13 +244,11 @@ class Waiter:
         """End what waits now; what cleans up after that may wait again.
 
         Returns:
-            Whether anything waited.
+            Whether anything was ended. What it waited for may have come a moment ago: then its thread goes on.
         """
         with self._lock:
             waiting = list(self._waiting)
-        for outcome in waiting:
-            outcome.cancel()
-        return bool(waiting)
+        return any([outcome.cancel() for outcome in waiting])  # all of them, not only up to the first
 
     def end(self) -> None:
         """The attempt is over: nothing waits any more."""

@@ -214,6 +214,61 @@ async def test_calls_of_to_thread_beyond_the_bound_wait_for_their_turn(invoked: 
     assert strain.leftover() == []
 
 
+async def test_of_calls_of_to_thread_that_are_cancelled_together_none_begins_afterwards(
+    invoked: Invoked, strain: Strain, release: threading.Event
+) -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        release.wait(30)
+
+    async def many(call: ActionCall[Any]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(MOST_AT_ONCE):
+                group.create_task(asyncio.to_thread(work, number))
+            await asyncio.gather(*(asyncio.to_thread(work, number) for number in range(100)))
+
+    async def again(call: ActionCall[Any]) -> int:
+        hanging = asyncio.create_task(many(call))
+        await asyncio.sleep(0.3)
+        hanging.cancel()
+        await asyncio.wait([hanging])
+        return await asyncio.to_thread(len, begun)
+
+    result = await invoked(again)
+
+    assert isinstance(result, invoker.Success), result
+    assert result.output == MOST_AT_ONCE
+    assert len(begun) == len(strain.leftover()) == MOST_AT_ONCE
+
+
+async def test_a_thread_that_cannot_be_started_fails_its_call_and_keeps_no_place(
+    strain: Strain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = PluginLoop("acme", strain=strain)
+    start = threading.Thread.start
+    has_threads = False
+
+    def start_if_it_can(thread: threading.Thread) -> None:
+        if "to_thread" in thread.name and not has_threads:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def act() -> tuple[int, int]:
+        nonlocal has_threads
+        outcomes = [await asyncio.gather(asyncio.to_thread(sum, [1]), return_exceptions=True) for _ in range(40)]
+        has_threads = True
+        async with asyncio.timeout(5):
+            return sum(isinstance(error, RuntimeError) for (error,) in outcomes), await asyncio.to_thread(sum, [40, 2])
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_it_can)
+
+    assert await loop.call(act) == (40, 42)
+    assert strain.leftover() == []
+    loop.close()
+
+
 async def test_services_work_while_an_attempt_cleans_up_and_not_after_its_end(invoked: Invoked) -> None:
     grant = replace(grant_of(seconds=0.2, granted=["http:any"], declared=["http:any"]), clean_up=timedelta(seconds=2))
     lefts: list[float] = []
