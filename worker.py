@@ -234,7 +234,7 @@ async def _until_over(stop: asyncio.Event, slots: int) -> int:
 async def _check_dedicated(plugin: str, settings: Settings) -> None:
     if plugin in settings.dedicated:
         return
-    with suppress(LatchflowError):
+    if settings.database_url.get_secret_value():
         async with Database.open(settings) as database, database.connection() as connection:
             if number := (await queues.awaited(connection)).get(plugin):
                 log.warning(

@@ -98,6 +98,14 @@ def test_worker_of_a_plugin_that_is_not_dedicated_says_where_to_name_it() -> Non
     assert_one_line(worker("--plugin", "acme-one"), "names no plugin")
 
 
+def test_worker_of_a_plugin_that_is_not_dedicated_does_not_blame_that_while_the_database_is_away() -> None:
+    done = worker(
+        "--plugin", "acme-one", ENCRYPTION_KEY=KEY, DATABASE_URL="postgresql://app:secret@127.0.0.1:1/latchflow"
+    )
+
+    assert_one_line(done, "The database of DATABASE_URL cannot be used")
+
+
 def test_worker_with_an_argument_it_does_not_know_says_how_it_is_used() -> None:
     done = worker("--plugins", "x")
 
