@@ -62,6 +62,7 @@ class Strain:
         self._leftover: list[Leftover] = []
         self._replaced: Counter[str] = Counter()
         self._last: dict[str, dict[str, str]] = {}
+        self._is_draining = False
 
     def leave(self, living: Living, *, plugin: str, capability: str | None, of: object | None = None) -> None:
         """Nobody waits for this any more; it counts while it lives, as one with what else is left over of the same."""
@@ -94,6 +95,10 @@ class Strain:
         by_cause = Counter(id(left.of) for left in self.leftover(for_seconds=_SETTLING_SECONDS))
         return 2 * sum(ceil(number / MOST_OF_ONE) for number in by_cause.values()) >= slots
 
+    def drain(self) -> None:
+        """From now on the process takes no work, and ends with what it has."""
+        self._is_draining = True
+
     def report(self) -> dict[str, Any]:
         """As ``processes.stats`` keeps it."""
         leftover = self.leftover()
@@ -101,6 +106,7 @@ class Strain:
         with self._lock:
             replaced = self._replaced.most_common(MOST_LISTED)
             return {
+                "draining": self._is_draining,
                 "leftoverThreads": threads,
                 "leftoverTasks": len(leftover) - threads,
                 "leftover": [
