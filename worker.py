@@ -23,7 +23,7 @@ from activities.steps import StepActivities
 from latchflow.crypto import Keyring
 from latchflow.errors import ConfigurationError, LatchflowError
 from latchflow.names import CORE_TASK_QUEUE, TASK_QUEUE, plugin_task_queue
-from latchflow.runtime.ending import end_process
+from latchflow.runtime.ending import end_process, status_of
 from latchflow.runtime.evaluator import Evaluator
 from latchflow.runtime.guard import Backends
 from latchflow.runtime.isolation.strain import EXIT_STATUS, STRAIN
@@ -288,7 +288,7 @@ def run(arguments: Sequence[str]) -> int:
     The watchdog ends the process with 70.
 
     Returns:
-        The exit status 1, after a fault.
+        The exit status: 69 when a part it needs did not answer, else 1, after a fault.
     """
     parser = argparse.ArgumentParser(prog="worker.py", description="Run one worker process.", allow_abbrev=False)
     parser.add_argument("--plugin", metavar="NAME", help="work for this plugin only, on its own task queue")
@@ -296,7 +296,7 @@ def run(arguments: Sequence[str]) -> int:
         return uvloop.run(_to_the_end(parser.parse_args(arguments).plugin))
     except LatchflowError as error:
         sys.stderr.write(f"latchflow: {error.message}\n")
-        return 1
+        return status_of(error)
     except Exception:
         log.exception("the worker failed")
         return 1

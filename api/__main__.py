@@ -11,8 +11,8 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.parts import check_parts
-from latchflow.errors import ConfigurationError
-from latchflow.runtime.ending import end_process
+from latchflow.errors import ConfigurationError, LatchflowError
+from latchflow.runtime.ending import end_process, status_of
 from latchflow.runtime.isolation.watchdog import guarded
 from latchflow.settings import Settings
 from latchflow.telemetry import set_up_logs
@@ -33,9 +33,9 @@ def main() -> int:
         set_up_logs(settings)
         asyncio.run(check_parts(settings))
         listener = _listen(settings)
-    except ConfigurationError as error:
+    except LatchflowError as error:
         sys.stderr.write(f"latchflow: {error.message}\n")
-        return 1
+        return status_of(error)
     app = create_app(settings)
     config = uvicorn.Config(
         app,

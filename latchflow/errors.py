@@ -33,6 +33,15 @@ class ConfigurationError(LatchflowError):
     code = "configuration"
 
 
+class UnreachableError(ConfigurationError):
+    """A part named in the environment does not answer: it is away, or the address is wrong.
+
+    Programs end with the status 69 (``EX_UNAVAILABLE`` of ``sysexits.h``), so that who starts them may try again.
+    """
+
+    code = "unreachable"
+
+
 class InvalidInputError(LatchflowError):
     """The caller sent something that breaks a rule it can read up."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from latchflow.dev.part_log import PartLog
 from latchflow.dev.process_state import ProcessState
 from latchflow.dev.program import Program, ProgramFailedError, RunningProgram, describe_ending
+from latchflow.runtime.ending import PART_IS_AWAY
 from latchflow.runtime.isolation import strain
 
 _MAX_DEATHS = 5
@@ -102,6 +103,10 @@ class Part:
         if status == strain.EXIT_STATUS:
             # What is left over comes again, as often as the plugin leaves it: no reason to end what others run.
             self._say(f"{name} {ending}: plugins left too much over in it; starting it again.")
+            return
+        if status == PART_IS_AWAY:
+            # Another part died first: this one comes back when that one does.
+            self._say(f"{name} {ending}: another part does not answer yet; starting it again.")
             return
         self._deaths.append(now)
         if len(self._deaths) == _MAX_DEATHS and now - self._deaths[0] <= _WITHIN_SECONDS:

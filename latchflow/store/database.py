@@ -8,7 +8,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from latchflow.errors import ConfigurationError, UnavailableError
+from latchflow.errors import ConfigurationError, UnavailableError, UnreachableError
 from latchflow.settings import Settings
 from latchflow.store.database_urls import read_database_url
 
@@ -42,7 +42,7 @@ class Database:
         """Connect, check that the schema is there, and close at the end.
 
         Raises:
-            ConfigurationError: The database cannot be reached or was not migrated.
+            ConfigurationError: The database cannot be reached (`UnreachableError`) or was not migrated.
         """
         url = settings.require_database_url()
         await _check(url)
@@ -89,7 +89,7 @@ async def _check(url: str) -> None:
             row = await (await connection.execute("SELECT to_regclass('public.audit_entries')")).fetchone()
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0]
-        raise ConfigurationError(
+        raise UnreachableError(
             f"The database of DATABASE_URL cannot be used: {reason}. Start it, or correct the URL."
         ) from None
     if row is None or row[0] is None:

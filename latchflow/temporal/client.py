@@ -10,7 +10,7 @@ from temporalio.runtime import Runtime
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from latchflow.crypto import Keyring
-from latchflow.errors import ConfigurationError, UnavailableError
+from latchflow.errors import ConfigurationError, UnavailableError, UnreachableError
 from latchflow.temporal.codec import data_converter
 
 _HOW = "Start it, or correct TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE."
@@ -32,7 +32,7 @@ async def connect(keyring: Keyring, *, identity: str, runtime: Runtime | None = 
         lazy: Connect at the first call; a worker needs a client that is connected.
 
     Raises:
-        ConfigurationError: The profile cannot be read, or nobody answers there.
+        ConfigurationError: The profile cannot be read, or nobody answers there (`UnreachableError`).
     """
     config = _connect_config()
     try:
@@ -48,7 +48,7 @@ async def connect(keyring: Keyring, *, identity: str, runtime: Runtime | None = 
         raise _malformed(config["target_host"], error) from None
     except RuntimeError as error:
         message = f"Temporal at {config['target_host']} cannot be reached: {_sentence(error)} {_HOW}"
-        raise ConfigurationError(message) from None
+        raise UnreachableError(message) from None
 
 
 async def check_namespace(client: Client) -> None:

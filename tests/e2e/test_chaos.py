@@ -231,5 +231,5 @@ def test_two_minutes_of_chaos_lose_and_double_nothing(chaotic: Stack) -> None:
     others = ("temporal", "postgres", "api")
     events, lost = _chaos(chaotic, seconds=120, every_seconds=0.4, others=others)
 
-    assert events >= 100
+    assert events >= 50
     assert lost >= 30, "too few kills landed inside an attempt: the run proves nothing"

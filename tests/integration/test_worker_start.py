@@ -35,10 +35,10 @@ def worker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str, status: int = 1) -> None:
     lines = [line for line in done.stderr.splitlines() if line.startswith("latchflow: ")]
 
-    assert done.returncode == 1
+    assert done.returncode == status
     assert len(lines) == 1, done.stderr
     assert "Traceback" not in done.stderr
     for part in parts:
@@ -61,7 +61,7 @@ def test_worker_without_a_database_says_which_setting_to_mend() -> None:
 
     done = worker(ENCRYPTION_KEY=KEY, DATABASE_URL=url)
 
-    assert_one_line(done, "DATABASE_URL cannot be used")
+    assert_one_line(done, "DATABASE_URL cannot be used", status=69)
     assert "secret" not in done.stderr
     assert_one_line(worker(ENCRYPTION_KEY=KEY), "DATABASE_URL is not set")
 
@@ -70,7 +70,7 @@ def test_worker_without_temporal_says_which_setting_to_mend(database: TestDataba
     done = worker(ENCRYPTION_KEY=KEY, DATABASE_URL=database.url, TEMPORAL_ADDRESS="127.0.0.1:1")
 
     assert_one_line(
-        done, "Temporal at 127.0.0.1:1 cannot be reached: nobody answers there. Start it", "TEMPORAL_ADDRESS"
+        done, "Temporal at 127.0.0.1:1 cannot be reached: nobody answers there. Start it", "TEMPORAL_ADDRESS", status=69
     )
 
 
@@ -103,7 +103,7 @@ def test_worker_of_a_plugin_that_is_not_dedicated_does_not_blame_that_while_the_
         "--plugin", "acme-one", ENCRYPTION_KEY=KEY, DATABASE_URL="postgresql://app:secret@127.0.0.1:1/latchflow"
     )
 
-    assert_one_line(done, "The database of DATABASE_URL cannot be used")
+    assert_one_line(done, "The database of DATABASE_URL cannot be used", status=69)
 
 
 def test_worker_with_an_argument_it_does_not_know_says_how_it_is_used() -> None:

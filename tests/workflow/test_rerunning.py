@@ -147,6 +147,7 @@ async def test_a_rerun_from_what_failed_calls_no_kept_step_again_and_later_steps
         "SELECT actor, detail FROM audit_entries WHERE trigger_event_id = %s AND kind = 'trigger'", new
     )
     wanted = {"operation": "rerun", "rerunOf": str(old), "kept": 2, "from": "failed", "definitions": definitions}
+    wanted["gate"] = {"verdict": "run", "reason": None}
     assert (entry["actor"], entry["detail"]) == ("ada", wanted)
 
 

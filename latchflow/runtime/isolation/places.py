@@ -108,6 +108,6 @@ class Places:
                     failed.append((work, error))
                 else:
                     self._taken += 1
-        for work, error in failed:  # without the lock, which those who are told may take
+        for work, failure in failed:  # without the lock, which those who are told may take
             with suppress(InvalidStateError):
-                work.future.set_exception(error)
+                work.future.set_exception(failure)

@@ -56,7 +56,7 @@ async def test_each_change_is_audited_with_its_actor_and_fields(
             "caller": {"tokenId": token_id},
         }
         for operation, fields, version in [
-            ("create", ["name", "capabilityId", "config", "isEnabled"], 1),
+            ("create", ["name", "capabilityId", "config", "isEnabled", "overlap", "maxRunningEvents"], 1),
             ("update", ["isEnabled"], 2),
             ("delete", [], 2),
         ]

@@ -72,17 +72,20 @@ def test_five_deaths_within_a_minute_stop_the_stack_and_show_the_end_of_the_log(
     assert not stack.ready_file.exists()
 
 
-def test_a_worker_that_ends_because_of_what_plugins_leave_over_is_started_again_however_often(dev: Start) -> None:
+@pytest.mark.parametrize(
+    ("status", "why"), [(75, "plugins left too much over in it"), (69, "another part does not answer yet")]
+)
+def test_a_worker_that_may_go_on_by_itself_is_started_again_however_often(dev: Start, status: int, why: str) -> None:
     stack = dev()
     pid = stack.until_ready()["pids"]["worker"]
 
     (stack.notes / "worker.child").unlink()
-    (stack.notes / "worker.statuses").write_text("75 75 75 75 75 75 75")
+    (stack.notes / "worker.statuses").write_text(" ".join([str(status)] * 7))
     os.kill(pid, signal.SIGKILL)
 
     wait_until(lambda: not (stack.notes / "worker.statuses").exists(), "seven ends", 20)
     wait_until((stack.notes / "worker.child").exists, "a worker", 20)
-    assert stack.output.count("worker exited with status 75: plugins left too much over in it; starting it again.") == 7
+    assert stack.output.count(f"worker exited with status {status}: {why}; starting it again.") == 7
     assert stack.stop() == 0
 
 

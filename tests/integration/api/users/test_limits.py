@@ -143,6 +143,7 @@ _LIMITED = {
     "GET /admin/events",
     "GET /admin/events/{eventId}",
     "GET /admin/events/{eventId}/history",
+    "GET /admin/events/{eventId}/stream",
     "POST /admin/events/{eventId}/cancel",
     "POST /admin/events/{eventId}/runs/{runId}/cancel",
     "POST /admin/events/{eventId}/rerun",
