@@ -133,7 +133,7 @@ async def main(plugin: str | None = None) -> int:
             status = await _until_over(stop, settings.plugin_action_concurrency)
             grace = policies.SHUTDOWN_GRACE if stop.is_set() else policies.DRAIN_GRACE
             log.info("worker stops", grace_seconds=grace.total_seconds())
-    return status
+    return 0 if stop.is_set() else status  # it may have been told to stop while it drained
 
 
 def _worker(
@@ -217,6 +217,7 @@ async def _core_worker(client: Client, settings: Settings, database: Database, k
 async def _until_over(stop: asyncio.Event, slots: int) -> int:
     while not stop.is_set():
         if STRAIN.is_too_much_for(slots):
+            STRAIN.drain()
             report = STRAIN.report()
             log.error(
                 "plugins left too much over: the worker ends, to be started again",
@@ -234,7 +235,7 @@ async def _until_over(stop: asyncio.Event, slots: int) -> int:
 async def _check_dedicated(plugin: str, settings: Settings) -> None:
     if plugin in settings.dedicated:
         return
-    with suppress(LatchflowError):
+    if settings.database_url.get_secret_value():
         async with Database.open(settings) as database, database.connection() as connection:
             if number := (await queues.awaited(connection)).get(plugin):
                 log.warning(

@@ -17,12 +17,21 @@ def queue_problems(alive: Sequence[Process], dedicated: Collection[str], awaited
         dedicated: The plugins that need workers of their own.
         awaited: By plugin, the steps that open events have on its own queue.
     """
-    workers = {process.stats.get("dedicatedPlugin") for process in alive if process.role == "worker"}
+    reporting = [process for process in alive if process.role == "worker"]
+    draining = {process.stats.get("dedicatedPlugin") for process in reporting if process.stats.get("draining")}
+    workers = {process.stats.get("dedicatedPlugin") for process in reporting if not process.stats.get("draining")}
     if None not in workers:
-        yield "No worker reports: events wait. Start one with `latchflow worker`."
+        yield (
+            "Every worker drains: events wait until one is there again. `latchflow worker` starts another meanwhile."
+            if None in draining
+            else "No worker reports: events wait. Start one with `latchflow worker`."
+        )
     for plugin in sorted(set(dedicated) - workers):
         yield (
-            f"No worker of the dedicated plugin {plugin} reports: its steps wait. "
+            f"Every worker of the dedicated plugin {plugin} drains: its steps wait until one is there again. "
+            f"`latchflow worker --plugin {plugin}` starts another meanwhile."
+            if plugin in draining
+            else f"No worker of the dedicated plugin {plugin} reports: its steps wait. "
             f"Start one with `latchflow worker --plugin {plugin}`."
         )
     for plugin in sorted(awaited.keys() - workers - set(dedicated)):
@@ -40,6 +49,11 @@ def strain_problems(alive: Sequence[Process]) -> Iterator[str]:
 
 
 def _of_process(process: Process) -> Iterator[str]:
+    if process.stats.get("draining"):
+        yield (
+            f"{process.role.capitalize()} {process.identity} drains: plugins left too much over in it. It takes no new "
+            "work, and ends with status 75 when its attempts in progress have ended, within 125 seconds."
+        )
     counts = {"thread": process.stats.get("leftoverThreads", 0), "task": process.stats.get("leftoverTasks", 0)}
     if total := sum(counts.values()):
         what = " and ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items() if count)

@@ -33,6 +33,7 @@ class ProcessHealth(Answer):
 
     Attributes:
         dedicated_plugin: The one plugin that a dedicated worker is for.
+        draining: Plugins left too much over in this worker: it takes no new work, and ends with what it has.
         leftover_threads: Threads of plugins that live on though nobody waits for them; `leftover` lists 20 at most of
             threads and tasks.
         leftover_tasks: Coroutines of plugins that go on although they were cancelled.
@@ -47,6 +48,7 @@ class ProcessHealth(Answer):
     started_at: Time
     seen_at: Time
     dedicated_plugin: str | None = None
+    draining: bool = False
     leftover_threads: int = 0
     leftover_tasks: int = 0
     leftover: tuple[LeftoverThread, ...] = ()

@@ -98,6 +98,14 @@ def test_worker_of_a_plugin_that_is_not_dedicated_says_where_to_name_it() -> Non
     assert_one_line(worker("--plugin", "acme-one"), "names no plugin")
 
 
+def test_worker_of_a_plugin_that_is_not_dedicated_does_not_blame_that_while_the_database_is_away() -> None:
+    done = worker(
+        "--plugin", "acme-one", ENCRYPTION_KEY=KEY, DATABASE_URL="postgresql://app:secret@127.0.0.1:1/latchflow"
+    )
+
+    assert_one_line(done, "The database of DATABASE_URL cannot be used", status=69)
+
+
 def test_worker_with_an_argument_it_does_not_know_says_how_it_is_used() -> None:
     done = worker("--plugins", "x")
 
@@ -162,6 +170,69 @@ async def test_a_worker_starts_for_what_waits_on_a_queue_whose_plugin_is_named_n
 
     assert "does not name this plugin: the worker does what came before, no more" in log.text
     assert "steps=1" in log.text
+
+
+_STRAINED = """
+import threading
+from contextlib import asynccontextmanager
+
+import worker
+from latchflow.runtime.isolation.strain import STRAIN
+
+own = worker._grace
+
+@asynccontextmanager
+async def grace(stop, actions):
+    async with own(stop, actions):
+        yield
+        await stop.wait()  # an attempt in progress would hold it as long
+
+worker._grace = grace
+for _ in range(5):
+    thread = threading.Thread(target=threading.Event().wait, daemon=True)
+    thread.start()
+    STRAIN.leave(thread, plugin="acme", capability="hold")
+worker.end_process(worker.run([]))
+"""
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_worker_that_drains_says_so_and_one_told_to_stop_meanwhile_ends_with_status_0(
+    deployment: Deployment, temporal_address: str, tmp_path: Path, is_told: bool
+) -> None:
+    program = _STRAINED if is_told else _STRAINED.replace("await stop.wait()", "await asyncio.sleep(8)")
+    with (tmp_path / "worker.log").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"import asyncio{program}"],
+            cwd=ROOT,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "ENCRYPTION_KEY": FAKE_KEY,
+                "DATABASE_URL": deployment.urls.url,
+                "TEMPORAL_ADDRESS": temporal_address,
+                "TEMPORAL_CONFIG_FILE": os.devnull,
+                "LATCHFLOW_PLUGIN_CACHE_DIR": str(tmp_path / "copies"),
+            },
+            stdout=output,
+            stderr=output,
+        )
+
+    async def drains() -> bool:
+        rows = await deployment.rows(
+            "SELECT pid FROM processes WHERE role = 'worker' AND stats ->> 'draining' = 'true'"
+        )
+        return bool(rows)
+
+    try:
+        await until(drains, seconds=30)
+        if is_told:
+            process.terminate()
+        status = await asyncio.to_thread(process.wait, 30)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert status == (0 if is_told else 75)
 
 
 class Log:

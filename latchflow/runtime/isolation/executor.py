@@ -1,29 +1,48 @@
-"""What carries out ``asyncio.to_thread`` on the loop of a plugin."""
+"""What carries out ``asyncio.to_thread``, and looks names up, on the loop of a plugin."""
 
-import threading
-from collections import deque
+import asyncio
+import socket
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from latchflow.runtime.isolation.places import Places, Work
 from latchflow.runtime.isolation.strain import Strain
 
 MOST_AT_ONCE = 32
 
-_CAPABILITY: ContextVar[str | None] = ContextVar("capability", default=None)
+MOST_LOOKUPS = 32
+
+_SETTLING_SECONDS = 0.05
+"""What is cancelled together, as by `asyncio.gather` or a task group, is cancelled in turns of the loop within this."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Purpose:
+    """One call of a plugin's function: an attempt, for instance. What it leaves over counts together.
+
+    Attributes:
+        capability: Named beside what is left over.
+    """
+
+    capability: str | None
+
+
+_PURPOSE: ContextVar[Purpose | None] = ContextVar("purpose", default=None)
 
 
 @contextmanager
-def carrying_out(capability: str | None) -> Iterator[None]:
-    """What begins in this block, and what that begins in its turn, is for this capability."""
-    token = _CAPABILITY.set(capability)
+def carrying_out(purpose: Purpose) -> Iterator[None]:
+    """What begins in this block, and what that begins in its turn, is for this."""
+    token = _PURPOSE.set(purpose)
     try:
         yield
     finally:
-        _CAPABILITY.reset(token)
+        _PURPOSE.reset(token)
 
 
 class LoopExecutor(ThreadPoolExecutor):
@@ -31,6 +50,9 @@ class LoopExecutor(ThreadPoolExecutor):
 
     A call that nobody awaits any more gives its place back at once, and its thread counts as left over. Python's own
     executor, which asyncio insists on as a type, would keep the place: a few calls that hang would be the last.
+
+    The loop looks names up here, too. While no name server answers, such a thread outlives whoever asked, and that is
+    not the plugin's doing: it does not count, but keeps its place, one of `MOST_LOOKUPS`, until the system gives up.
 
     Args:
         plugin: The name of the loop's plugin.
@@ -41,9 +63,8 @@ class LoopExecutor(ThreadPoolExecutor):
         super().__init__(max_workers=1)  # which are never started
         self._plugin = plugin
         self._strain = strain
-        self._lock = threading.Lock()
-        self._queued: deque[_Work] = deque()
-        self._awaited = 0
+        self._calls = Places(MOST_AT_ONCE)
+        self._lookups = Places(MOST_LOOKUPS)
         self._is_closed = False
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> "Future[Any]":
@@ -52,59 +73,38 @@ class LoopExecutor(ThreadPoolExecutor):
         Raises:
             RuntimeError: The loop is closed.
         """
-        work = _Work(partial(function, *arguments, **named), _CAPABILITY.get())
-        with self._lock:
-            if self._is_closed:
-                raise RuntimeError("The loop of this plugin is closed.")
-            self._queued.append(work)
-        work.future.add_done_callback(lambda _: self._take_back(work))
-        self._start()
+        if self._is_closed:
+            raise RuntimeError("The loop of this plugin is closed.")
+        call = partial(function, *arguments, **named)
+        if function in (socket.getaddrinfo, socket.getnameinfo):
+            return self._look_up(call)
+        work = Work(call, f"plugin {self._plugin} to_thread")
+        purpose = _PURPOSE.get()
+        work.future.add_done_callback(lambda _: self._take_back(work, purpose))
+        self._calls.put(work)
         return work.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no call any more. Threads that run are never waited for."""
-        with self._lock:
-            self._is_closed = True
+        self._is_closed = True
         super().shutdown(wait=False, cancel_futures=cancel_futures)
 
-    def _start(self) -> None:
-        with self._lock:
-            while self._queued and self._awaited < MOST_AT_ONCE:
-                work = self._queued.popleft()
-                if not work.future.cancelled():
-                    self._awaited += 1
-                    work.start(f"plugin {self._plugin} to_thread")
+    def _look_up(self, call: Callable[[], Any]) -> "Future[Any]":
+        work = Work(call, f"plugin {self._plugin} look-up", self._lookups.give_back)
+        work.future.add_done_callback(lambda _: self._lookups.drop(work))
+        self._lookups.put(work)
+        return work.future
 
-    def _take_back(self, work: "_Work") -> None:
-        with self._lock:
-            if work.thread is None:
-                with suppress(ValueError):
-                    self._queued.remove(work)
-                return
-            self._awaited -= 1
-        if work.future.cancelled():
-            self._strain.leave(work.thread, plugin=self._plugin, capability=work.capability)
-        self._start()
-
-
-class _Work:
-    def __init__(self, call: Callable[[], Any], capability: str | None) -> None:
-        self.future: Future[Any] = Future()
-        self.capability = capability
-        self.thread: threading.Thread | None = None
-        self._call = call
-
-    def start(self, name: str) -> None:
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        # Never marked as running, so that it can be cancelled: whoever awaits it is told so at once.
+    def _take_back(self, work: Work, purpose: Purpose | None) -> None:
+        if self._calls.drop(work):
+            return
+        if not work.future.cancelled() or work.thread is None:
+            self._calls.give_back()
+            return
+        capability = None if purpose is None else purpose.capability
+        self._strain.leave(work.thread, plugin=self._plugin, capability=capability, of=purpose)
+        # Calls that wait may be about to be cancelled, too: none of them shall begin in between.
         try:
-            result = self._call()
-        except BaseException as error:
-            with suppress(InvalidStateError):
-                self.future.set_exception(error)
-        else:
-            with suppress(InvalidStateError):
-                self.future.set_result(result)
+            asyncio.get_running_loop().call_later(_SETTLING_SECONDS, self._calls.give_back)
+        except RuntimeError:  # cancelled by another thread
+            self._calls.give_back()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import structlog
 
 from latchflow.runtime.isolation.culprits import place_of
-from latchflow.runtime.isolation.executor import LoopExecutor, carrying_out
+from latchflow.runtime.isolation.executor import LoopExecutor, Purpose, carrying_out
 from latchflow.runtime.isolation.loop_thread import LoopCall, LoopThread
 from latchflow.runtime.isolation.strain import STRAIN, Strain
 from latchflow.runtime.isolation.threads import PluginThread
@@ -78,14 +78,15 @@ class PluginLoop:
             PluginBlockedError: The loop did not turn for too long.
             PluginClosedError: `close` was called.
         """
-        capability = capability or getattr(function, "__qualname__", type(function).__name__)
+        name = getattr(function, "__qualname__", type(function).__name__)
+        purpose = Purpose(capability=capability or name)
         if inspect.iscoroutinefunction(function):
-            return await self._on_loop(partial(function, *arguments), capability, grace_seconds)
-        answer = await self._in_thread(partial(function, *arguments), capability, grace_seconds, wait)
+            return await self._on_loop(partial(function, *arguments), purpose, grace_seconds)
+        answer = await self._in_thread(partial(function, *arguments), purpose, grace_seconds, wait)
         if inspect.isawaitable(answer):
             awaitable: Awaitable[Any] = answer
             try:
-                return await self._on_loop(lambda: awaitable, capability, grace_seconds)
+                return await self._on_loop(lambda: awaitable, purpose, grace_seconds)
             finally:
                 _discard(awaitable)
         return answer
@@ -129,26 +130,26 @@ class PluginLoop:
         current = self._current
         return current is not None and current[0].thread is threading.current_thread()
 
-    async def _on_loop(self, work: Callable[[], Awaitable[Any]], capability: str | None, grace_seconds: float) -> Any:
-        with carrying_out(capability):
+    async def _on_loop(self, work: Callable[[], Awaitable[Any]], purpose: Purpose, grace_seconds: float) -> Any:
+        with carrying_out(purpose):
             call = self._submit(work)
         try:
             return await asyncio.wrap_future(call.outcome)
         except asyncio.CancelledError:
             if not await _is_done_within(call.end, grace_seconds):
-                self._strain.leave(call, plugin=self._name, capability=capability)
+                self._strain.leave(call, plugin=self._name, capability=purpose.capability, of=purpose)
                 if grace_seconds:
                     call.cancel()  # with what it waits for to clean up
             raise
 
     async def _in_thread(
-        self, function: Callable[[], Any], capability: str | None, grace_seconds: float, wait: "Waiter | None"
+        self, function: Callable[[], Any], purpose: Purpose, grace_seconds: float, wait: "Waiter | None"
     ) -> Any:
         with self._lock:
             self._check_open()
             self._threads_started += 1
             name = f"plugin {self._name}_{self._threads_started}"
-        with carrying_out(capability):
+        with carrying_out(purpose):
             thread = PluginThread(name, function)
         try:
             return await asyncio.wrap_future(thread.outcome)
@@ -157,7 +158,7 @@ class PluginLoop:
             if wait is None or not wait.interrupt():
                 thread.interrupt()
             if not await _is_done_within(thread.end, grace_seconds) and thread.thread.is_alive():
-                self._strain.leave(thread.thread, plugin=self._name, capability=capability)
+                self._strain.leave(thread.thread, plugin=self._name, capability=purpose.capability, of=purpose)
             raise
 
     def _running(self) -> LoopThread:
@@ -244,13 +245,12 @@ class Waiter:
         """End what waits now; what cleans up after that may wait again.
 
         Returns:
-            Whether anything waited.
+            Whether anything was ended. What it waited for may have come a moment ago: then its thread goes on.
         """
         with self._lock:
             waiting = list(self._waiting)
-        for outcome in waiting:
-            outcome.cancel()
-        return bool(waiting)
+        cancelled = [outcome.cancel() for outcome in waiting]
+        return any(cancelled)
 
     def end(self) -> None:
         """The attempt is over: nothing waits any more."""

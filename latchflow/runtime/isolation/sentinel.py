@@ -20,11 +20,12 @@ def main(pid: int, limit_seconds: float) -> None:
     """Watch until the other end of standard input is closed, or until nothing came for too long.
 
     The time is counted in turns, not by the clock: a machine or container that was frozen as a whole is no reason. Nor
-    is a process that somebody stopped.
+    is a process that somebody stopped. A process that died is not watched any more, whoever got the other end from it,
+    and whoever bears its id by now.
     """
     turn = min(limit_seconds / _TURNS, _LONGEST_TURN)
     silent_seconds = 0.0
-    while True:
+    while _is_there(pid):
         if select.select([0], [], [], turn)[0]:
             if not os.read(0, 4096):
                 return
@@ -33,7 +34,7 @@ def main(pid: int, limit_seconds: float) -> None:
             silent_seconds = 0.0
         else:
             silent_seconds += turn
-            if silent_seconds >= limit_seconds:
+            if silent_seconds >= limit_seconds and _is_there(pid):
                 _end(pid, limit_seconds)
                 return
 
@@ -42,7 +43,13 @@ def _end(pid: int, limit_seconds: float) -> None:
     os.write(2, f"process {pid} let none of its threads run for {limit_seconds:g} s; it is ended\n".encode())
     os.kill(pid, signal.SIGUSR2)  # writes the stacks of its threads
     time.sleep(_TELLING_SECONDS)
-    os.kill(pid, signal.SIGKILL)
+    if _is_there(pid):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _is_there(pid: int) -> bool:
+    """Whether it lives: it started this process, so no other can bear its id and be the parent."""
+    return os.getppid() == pid
 
 
 def _is_stopped(pid: int) -> bool:

@@ -6,12 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import ceil
 from typing import Any, Protocol
 
 EXIT_STATUS = 75
 """Of ``sysexits.h`` (try again): what plugins left over takes too much of the process, which has to be started anew."""
 
 MOST_LISTED = 20
+
+MOST_OF_ONE = 32
+"""What one attempt leaves over counts once, up to so much: no attempt may begin threads without end."""
 
 _SETTLING_SECONDS = 2.0
 """What was asked to end gets this long before it counts against the process."""
@@ -34,6 +38,7 @@ class Leftover:
         capability: The action it carried out, or the name of the function; None for a loop that was replaced.
         since: Of ``time.monotonic``.
         left_at: The same for people.
+        of: What left it over: an attempt, for instance.
     """
 
     living: Living
@@ -41,6 +46,7 @@ class Leftover:
     capability: str | None
     since: float
     left_at: datetime
+    of: object
 
     @property
     def is_thread(self) -> bool:
@@ -56,11 +62,17 @@ class Strain:
         self._leftover: list[Leftover] = []
         self._replaced: Counter[str] = Counter()
         self._last: dict[str, dict[str, str]] = {}
+        self._is_draining = False
 
-    def leave(self, living: Living, *, plugin: str, capability: str | None) -> None:
-        """Nobody waits for this any more; it counts while it lives."""
+    def leave(self, living: Living, *, plugin: str, capability: str | None, of: object | None = None) -> None:
+        """Nobody waits for this any more; it counts while it lives, as one with what else is left over of the same."""
         left = Leftover(
-            living=living, plugin=plugin, capability=capability, since=time.monotonic(), left_at=datetime.now(UTC)
+            living=living,
+            plugin=plugin,
+            capability=capability,
+            since=time.monotonic(),
+            left_at=datetime.now(UTC),
+            of=living if of is None else of,
         )
         with self._lock:
             self._leftover = [*self._living(), left]
@@ -79,8 +91,13 @@ class Strain:
             return [left for left in self._leftover if left.since <= until]
 
     def is_too_much_for(self, slots: int) -> bool:
-        """Whether half as much is left over as there are slots for actions."""
-        return 2 * len(self.leftover(for_seconds=_SETTLING_SECONDS)) >= slots
+        """Whether half as many attempts left something over as there are slots for them."""
+        by_cause = Counter(id(left.of) for left in self.leftover(for_seconds=_SETTLING_SECONDS))
+        return 2 * sum(ceil(number / MOST_OF_ONE) for number in by_cause.values()) >= slots
+
+    def drain(self) -> None:
+        """From now on the process takes no work, and ends with what it has."""
+        self._is_draining = True
 
     def report(self) -> dict[str, Any]:
         """As ``processes.stats`` keeps it."""
@@ -89,6 +106,7 @@ class Strain:
         with self._lock:
             replaced = self._replaced.most_common(MOST_LISTED)
             return {
+                "draining": self._is_draining,
                 "leftoverThreads": threads,
                 "leftoverTasks": len(leftover) - threads,
                 "leftover": [

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
+import structlog
+
 from latchflow.runtime.isolation.culprits import place_of
 from latchflow.runtime.isolation.watching import WATCHER, Pulse
 from latchflow.runtime.tasks import end_task
@@ -25,7 +27,10 @@ BLOCKED_SECONDS = 10.0
 _STARVED_SECONDS = 30.0
 _SENTINEL = str(Path(__file__).with_name("sentinel.py"))
 _SIGN_SECONDS = 5.0
+_AGAIN_SECONDS = 10.0
 _TELLING_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
@@ -54,20 +59,40 @@ async def guarded(
 
 async def _give_signs(starved_seconds: float) -> None:
     while True:
-        with _sentinel(starved_seconds) as signs, suppress(BrokenPipeError):  # it was killed: another one is started
+        try:
+            process = _start_sentinel(starved_seconds)
+        except OSError as error:  # no process or file to spare, for instance
+            log.error(
+                "the process that ends this one when no thread runs cannot be started; it is tried again",
+                error=str(error),
+                again_seconds=_AGAIN_SECONDS,
+            )
+            await asyncio.sleep(_AGAIN_SECONDS)
+            continue
+        with _ended(process) as signs, suppress(BrokenPipeError):  # it was killed: another one is started
             while True:
-                os.write(signs, b".")
+                with suppress(BlockingIOError):  # it is stopped, and does not read
+                    os.write(signs, b".")
                 await asyncio.sleep(min(_SIGN_SECONDS, starved_seconds / 3))
 
 
-@contextmanager
-def _sentinel(starved_seconds: float) -> Iterator[int]:
+def _start_sentinel(starved_seconds: float) -> "subprocess.Popen[bytes]":
     # In a session of its own: signals to the group are for this process; its end closes the pipe.
     command = [sys.executable, "-I", "-S", _SENTINEL, str(os.getpid()), str(starved_seconds)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True) as process:
-        signs = cast("IO[bytes]", process.stdin).fileno()
-        os.set_blocking(signs, False)
-        yield signs
+    return subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
+
+
+@contextmanager
+def _ended(process: "subprocess.Popen[bytes]") -> Iterator[int]:
+    """Give it signs by this file descriptor while the block runs, and end it then."""
+    stdin = cast("IO[bytes]", process.stdin)
+    os.set_blocking(stdin.fileno(), False)
+    try:
+        yield stdin.fileno()
+    finally:
+        stdin.close()
+        process.kill()  # one that is stopped would not come to see that
+        process.wait()
 
 
 def _end(thread_id: int, blocked_seconds: float) -> None:

@@ -60,13 +60,8 @@ async def test_steps_on_a_queue_that_is_named_no_more_are_a_problem(
     client: httpx2.AsyncClient, wiring: Wiring, query: Query, keyring: Keyring
 ) -> None:
     trigger, action = await wiring.trigger(), await wiring.action()
-    event_id = add_event(query, keyring, trigger["id"])
-    invocation_id = add_invocation(query, keyring, event_id, action["id"])
-    steps = [{"invocation_id": str(invocation_id), "task_queue": "latchflow-plugin-acme-testing"}]
-    query(
-        "UPDATE events SET start_confirmed_at = now(), manifest = %s RETURNING id",
-        Jsonb({"runs": [{"steps": [*steps, {"invocation_id": str(uuid4()), "task_queue": None}]}]}),
-    )
+    add_invocation(query, keyring, add_event(query, keyring, trigger["id"]), action["id"])
+    query("UPDATE invocations SET task_queue = 'latchflow-plugin-acme-testing' RETURNING id")
 
     async def problems() -> list[str]:
         health = (await client.get("/system/plugin-runtime/health")).json()

@@ -55,6 +55,25 @@ def test_steps_on_a_queue_that_is_named_no_more_are_a_problem_while_nobody_serve
     assert list(queue_problems(served, (), awaited)) == []
 
 
+def test_a_worker_that_drains_serves_no_queue() -> None:
+    alive = [process(draining=True), process(dedicatedPlugin="acme-one", draining=True)]
+
+    common, dedicated = queue_problems(alive, {"acme-one"}, {"acme-one": 1})
+    (stranded,) = queue_problems([process(), alive[1]], (), {"acme-one": 1})
+
+    assert common.startswith("Every worker drains: events wait until one is there again.")
+    assert dedicated.startswith("Every worker of the dedicated plugin acme-one drains: its steps wait")
+    assert "no worker serves it" in stranded
+    others = [process(draining=False), process(dedicatedPlugin="acme-one")]
+    assert list(queue_problems([*alive, *others], {"acme-one"}, {"acme-one": 1})) == []
+
+
+def test_a_worker_that_drains_is_named() -> None:
+    (problem,) = strain_problems([process(draining=True), process(draining=False)])
+
+    assert problem.startswith("Worker 1@here drains: plugins left too much over in it.")
+
+
 def test_tasks_left_over_are_named_beside_threads() -> None:
     left = [{"plugin": "acme-one", "capability": "act"}]
 

@@ -1,9 +1,11 @@
 """What an attempt that was cancelled, or whose time is up, may still do; and what it leaves over."""
 
 import asyncio
+import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,9 +15,9 @@ import pytest
 from latchflow.runtime.guard.grant import Asked
 from latchflow.runtime.invoking import invoker
 from latchflow.runtime.invoking.invoker import Result, invoke
-from latchflow.runtime.isolation.executor import MOST_AT_ONCE
+from latchflow.runtime.isolation.executor import MOST_AT_ONCE, MOST_LOOKUPS
 from latchflow.runtime.isolation.loops import PluginLoop
-from latchflow.runtime.isolation.strain import Strain
+from latchflow.runtime.isolation.strain import MOST_OF_ONE, Strain
 from latchflow.runtime.lifecycle.registry import LoadedAction, Registry
 from latchflow.sdk import ActionCall, Plugin, ServiceError
 from latchflow.temporal import policies
@@ -212,6 +214,129 @@ async def test_calls_of_to_thread_beyond_the_bound_wait_for_their_turn(invoked: 
     assert result.output == sum(range(200))
     assert 1 < max(at_once) <= MOST_AT_ONCE
     assert strain.leftover() == []
+
+
+async def test_of_calls_of_to_thread_that_are_cancelled_together_none_begins_afterwards(
+    invoked: Invoked, strain: Strain, release: threading.Event
+) -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        release.wait(30)
+
+    async def many(call: ActionCall[Any]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(MOST_AT_ONCE):
+                group.create_task(asyncio.to_thread(work, number))
+            await asyncio.gather(*(asyncio.to_thread(work, number) for number in range(100)))
+
+    async def again(call: ActionCall[Any]) -> int:
+        hanging = asyncio.create_task(many(call))
+        await asyncio.sleep(0.3)
+        hanging.cancel()
+        await asyncio.wait([hanging])
+        return await asyncio.to_thread(len, begun)
+
+    result = await invoked(again)
+
+    assert isinstance(result, invoker.Success), result
+    assert result.output == MOST_AT_ONCE
+    assert len(begun) == len(strain.leftover()) == MOST_AT_ONCE
+
+
+async def test_a_thread_that_cannot_be_started_fails_its_call_and_keeps_no_place(
+    strain: Strain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = PluginLoop("acme", strain=strain)
+    start = threading.Thread.start
+    has_threads = False
+
+    def start_if_it_can(thread: threading.Thread) -> None:
+        if "to_thread" in thread.name and not has_threads:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def act() -> tuple[int, int]:
+        nonlocal has_threads
+        outcomes = [await asyncio.gather(asyncio.to_thread(sum, [1]), return_exceptions=True) for _ in range(40)]
+        has_threads = True
+        async with asyncio.timeout(5):
+            return sum(isinstance(error, RuntimeError) for (error,) in outcomes), await asyncio.to_thread(sum, [40, 2])
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_it_can)
+
+    assert await loop.call(act) == (40, 42)
+    assert strain.leftover() == []
+    loop.close()
+
+
+async def test_what_one_attempt_leaves_over_counts_as_one_and_another_beside_it_as_another(
+    invoked: Invoked, strain: Strain, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latchflow.runtime.isolation.strain._SETTLING_SECONDS", 0.0)
+
+    async def hang(call: ActionCall[Any]) -> None:
+        waits = [asyncio.to_thread(release.wait, 30) for _ in range(3)]
+        others = [asyncio.get_running_loop().run_in_executor(None, release.wait, 30) for _ in range(3)]
+        await asyncio.gather(*waits, *others)
+
+    failed(await invoked(hang, seconds=0.2))
+    of_one = strain.is_too_much_for(2), strain.is_too_much_for(3)
+    failed(await invoked(hang, seconds=0.2))
+    of_two = strain.is_too_much_for(4), strain.is_too_much_for(5)
+
+    assert len(strain.leftover()) == 12
+    assert (of_one, of_two) == ((True, False), (True, False))
+
+
+def test_an_attempt_that_leaves_threads_over_without_end_counts_more_than_once(
+    strain: Strain, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latchflow.runtime.isolation.strain._SETTLING_SECONDS", 0.0)
+    thread = threading.Thread(target=release.wait)
+    thread.start()
+    attempt = object()
+    for _ in range(MOST_OF_ONE + 1):
+        strain.leave(thread, plugin="acme", capability="do", of=attempt)
+
+    assert strain.is_too_much_for(4)
+    assert not strain.is_too_much_for(5)
+    release.set()
+
+
+async def test_looking_names_up_while_no_server_answers_is_bounded_and_no_strain_of_the_plugin(
+    strain: Strain, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = PluginLoop("acme", strain=strain)
+    asked: list[str] = []
+
+    def no_server_answers(host: str, *_: Any, **__: Any) -> list[Any]:
+        asked.append(host)
+        release.wait(30)
+        return []
+
+    async def look_up(hosts: Sequence[str]) -> int:
+        own = asyncio.get_running_loop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await asyncio.gather(*(own.getaddrinfo(host, 443) for host in hosts))
+        return await asyncio.to_thread(sum, [40, 2])
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_server_answers)
+    early = [f"early-{number}.example" for number in range(MOST_LOOKUPS + 10)]
+
+    assert await loop.call(look_up, early) == 42
+    assert await loop.call(look_up, ["late.example"]) == 42
+
+    assert sorted(asked) == sorted(early[:MOST_LOOKUPS])
+    assert strain.leftover() == []
+    release.set()
+    async with asyncio.timeout(10):
+        while await loop.call(look_up, ["answered.example"]) and "answered.example" not in asked:
+            await asyncio.sleep(0.01)
+    assert "late.example" not in asked
+    loop.close()
 
 
 async def test_services_work_while_an_attempt_cleans_up_and_not_after_its_end(invoked: Invoked) -> None:

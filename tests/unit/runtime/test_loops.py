@@ -2,6 +2,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 
@@ -225,3 +226,18 @@ async def test_a_task_that_exits_when_it_is_cancelled_leaves_nobody_waiting() ->
     done, _ = await asyncio.wait(waiting, timeout=5)
     assert len(done) == 3
     assert all(task.cancelled() or task.exception() for task in done)
+
+
+async def test_a_wait_that_has_its_result_already_cannot_be_ended_so_its_thread_is_told(loop: PluginLoop) -> None:
+    wait = Waiter(loop)
+    done: Future[None] = Future()
+    done.set_result(None)
+    waits: Future[None] = Future()
+
+    wait._waiting = {done}  # as its thread has not come to look at it
+    of_done_alone = wait.interrupt()
+    wait._waiting = {done, waits}
+    of_both = wait.interrupt()
+
+    assert (of_done_alone, of_both) == (False, True)
+    assert waits.cancelled()
