@@ -17,13 +17,14 @@ plugin = Plugin()
 class ChaosConfig(BaseModel):
     trace: str
     seconds: float = 1.0
+    least: float = 0
     size: int = 0
 
 
 @plugin.action("work", display_name="Work for a while", config_schema=ChaosConfig)
 async def work(call: ActionCall[ChaosConfig]) -> dict[str, int]:
     _note("begin", call)
-    await asyncio.sleep(random.uniform(0, call.config.seconds))  # noqa: S311 - no secret
+    await asyncio.sleep(random.uniform(call.config.least, call.config.seconds))  # noqa: S311 - no secret
     _note("end", call)
     return {"attempt": call.invocation.attempt}
 
