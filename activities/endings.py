@@ -174,9 +174,12 @@ def fail(failure: Failure, ending: Ending, delay: timedelta | None) -> NoReturn:
 
 
 def outcome_of_success(row: Task, success: Success) -> Outcome:
-    """What a success tells Temporal: a small output inline, so that the history can be read; else a reference."""
+    """What a success tells Temporal: a small output inline, so that the history can be read; else a reference.
+
+    Items are too many for that: of them it is a reference always.
+    """
     output, output_json = success.output, success.output_json
-    if len(output_json) > INLINE_BYTES:
+    if len(output_json) > INLINE_BYTES or row.item_index is not None:
         output = {
             "ref": f"invocations/{row.invocation_id}/output",
             "sha256": hashlib.sha256(output_json).hexdigest(),

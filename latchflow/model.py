@@ -278,12 +278,17 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class RunTask:
-    """The input of `RunWorkflow`: one run of an event that owes much."""
+    """One run of an event; the input of `RunWorkflow`.
+
+    Attributes:
+        is_divided: It has a workflow of its own, whose history its items are kept out of.
+    """
 
     event_id: UUID
     trigger_id: UUID
     trigger_name: str
     run: PlannedRun
+    is_divided: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ MOST_STEPS_UNDIVIDED = 100
 """An event that owes more than either has a child workflow for each run."""
 
 ITEMS_INLINE = 10
-"""Items of a ``forEach`` that its run's own workflow carries out. 500 steps of so many stay within a history."""
+"""Items of a ``forEach`` that an undivided event's own workflow carries out: its history holds 100 steps of so many."""
 
 ITEMS_AT_ONCE = 100
 """Of more, how many one run of their own workflow carries out before it goes on as new."""

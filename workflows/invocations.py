@@ -1,5 +1,6 @@
 """One invocation: an attempt, and as many turns of waiting and looking again as it asks for."""
 
+import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -52,6 +53,8 @@ class WaitWorkflow:
             outcome = await _look(action)
             if outcome.status is not InvocationStatus.WAITING:
                 return outcome
+            if _is_unwanted():
+                raise asyncio.CancelledError
             # Not at once: by another clock than Temporal's its time may not have come yet.
             soonest = workflow.now() + plan.SHORTEST_WAIT
             action, until = replace(action, turn=action.turn + 1), max(outcome.wait_until or soonest, soonest)
@@ -74,6 +77,8 @@ async def execute(action: ActionTask) -> Outcome:
         outcome = await _attempt(action)
     else:
         outcome = await record(BEGIN_WAIT, action, Outcome)
+    if outcome.status is InvocationStatus.WAITING and _is_unwanted():
+        raise asyncio.CancelledError
     if outcome.status is InvocationStatus.WAITING and outcome.wait_until is not None:
         return await _wait_in_a_child(WaitTask(task=replace(action, turn=action.turn + 1), until=outcome.wait_until))
     return outcome
@@ -87,6 +92,12 @@ async def or_cancelled(invocation_id: UUID, way: Awaitable[Outcome]) -> Outcome:
         if not is_cancelled_exception(error):
             raise
         return Outcome(invocation_id=invocation_id, status=InvocationStatus.CANCELLED, reason="cancelled")
+
+
+def _is_unwanted() -> bool:
+    """Whether somebody has cancelled: a request is forgotten when what it reached ends in its own way all the same."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _look(action: ActionTask) -> Outcome:
@@ -143,4 +154,6 @@ def _outcome_of(action: ActionTask, error: ActivityError) -> Outcome:
     status = InvocationStatus.FAILED
     if isinstance(cause, ApplicationError) and cause.details:
         status = InvocationStatus(cause.details[0])  # execute_action says which status it recorded
+    elif _is_unwanted():
+        status = InvocationStatus.CANCELLED  # its next attempt was not wanted any more
     return Outcome(invocation_id=invocation_id, status=status, reason=str(cause or error))

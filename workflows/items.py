@@ -43,13 +43,18 @@ class ItemsWorkflow:
         return counts
 
 
-async def execute_items(action: ActionTask) -> Outcome:
-    """Carry a ``forEach`` step to its end: find its items, carry each out, and say how they ended together."""
+async def execute_items(action: ActionTask, *, most_inline: int) -> Outcome:
+    """Carry a ``forEach`` step to its end: find its items, carry each out, and say how they ended together.
+
+    Args:
+        action: The step.
+        most_inline: So many items are carried out here, more in a workflow of their own.
+    """
     expansion = await record(EXPAND_ITEMS, action, Expansion)
     if expansion.outcome is not None:
         return expansion.outcome
     task = ItemsTask(task=action, count=expansion.count)
-    if expansion.count > plan.ITEMS_INLINE:
+    if expansion.count > most_inline:
         counts = await _in_a_child(task)
     else:
         counts = plan.count_items(await _side_by_side(action, range(expansion.count)), ItemCounts())

@@ -1,5 +1,6 @@
 """How far runs are, as the Temporal Web UI shows it beside the workflow."""
 
+import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -25,6 +26,7 @@ class Progress:
         self._begun: set[UUID] = set()
         self._cancelled: dict[UUID, Outcome] = {}
         self._elsewhere: dict[UUID, str] | None = {} if is_divided else None
+        self._is_due = False
 
     def begin(self, invocation_id: UUID) -> None:
         """An invocation has begun."""
@@ -51,6 +53,12 @@ class Progress:
         self.show()
 
     def show(self) -> None:
-        """Show it."""
+        """Show it, once for all that happens in this moment."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._show)
+
+    def _show(self) -> None:
+        self._is_due = False
         known = {**self._cancelled, **self.outcomes}
         workflow.set_current_details(report(self._runs, known, self._begun, self._elsewhere))

@@ -68,7 +68,7 @@ async def in_a_child(task: RunTask, progress: Progress) -> None:
     try:
         status = await workflow.execute_child_workflow(
             RUN_WORKFLOW,
-            task,
+            replace(task, is_divided=True),
             id=run_workflow_id(task.run.run_id),
             result_type=str,
             cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -106,6 +106,7 @@ async def _execute(task: RunTask, step: PlannedStep, progress: Progress) -> None
         run_id=run.run_id,
         step=step,
     )
-    way = execute_items(action) if step.is_for_each else execute(action)
+    most_inline = 0 if task.is_divided else plan.ITEMS_INLINE
+    way = execute_items(action, most_inline=most_inline) if step.is_for_each else execute(action)
     progress.begin(step.invocation_id)
     progress.end(await or_cancelled(step.invocation_id, way))

@@ -22,14 +22,17 @@ async def add_items(connection: Connection, invocation_id: UUID, items: Sequence
     row = await (
         await connection.execute(
             """
-            UPDATE invocations SET item_count = coalesce(item_count, %s), status = 'RUNNING'
-            WHERE id = %s AND ended_at IS NULL RETURNING item_count
+            UPDATE invocations SET item_count = %s, status = 'RUNNING'
+            WHERE id = %s AND ended_at IS NULL AND item_count IS NULL RETURNING item_count
             """,
             (len(items), invocation_id),
         )
     ).fetchone()
-    if row is None:
-        return 0
+    if row is None:  # it has ended, or has its items
+        row = await (
+            await connection.execute("SELECT item_count FROM invocations WHERE id = %s", (invocation_id,))
+        ).fetchone()
+        return int(row["item_count"] or 0) if row else 0
     await connection.execute(
         """
         INSERT INTO invocations (id, event_id, run_id, step_id, step_name, ordinal, item_index, kind, action_id,

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from latchflow.errors import UnavailableError
@@ -12,9 +12,13 @@ from latchflow.store import silence
 from latchflow.store.database import Database
 from latchflow.store.silence import SilentEvent
 from latchflow.temporal.closing import Start, close_event
+from latchflow.temporal.families import descriptions
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 _BATCH = 200
+_MOST_WORKFLOWS = 20
+"""Of one event that are asked whether they are stuck."""
+
 _MOST_LISTED = 10_000
 """Of one turn: a termination in bulk is closed within a few turns."""
 
@@ -119,10 +123,12 @@ class Closer:
             raise
         if description.status in _ENDED:
             return _ENDED[description.status]
+        is_stuck = await self._is_stuck(event)
         async with self._database.connection() as connection:
-            await silence.look_later(connection, event.id, is_stuck=self._is_stuck(description))
+            await silence.look_later(connection, event.id, is_stuck=is_stuck)
         return None
 
-    def _is_stuck(self, description: WorkflowExecutionDescription) -> bool:
-        task = description.raw_description.pending_workflow_task
-        return task is not None and task.attempt >= self._stuck_after_attempts
+    async def _is_stuck(self, event: SilentEvent) -> bool:
+        """Whether the code of its workflow keeps failing, or that of one below it."""
+        family = await descriptions(self._client, event.id, most=_MOST_WORKFLOWS)
+        return any(one.pending_workflow_task.attempt >= self._stuck_after_attempts for one in family)

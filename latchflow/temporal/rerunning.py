@@ -14,7 +14,7 @@ from latchflow.gate import Rule
 from latchflow.model import AuditKind, EventStatus, Manifest, Phase, PipelineInForce
 from latchflow.names import TEST_RUN_ID, TEST_RUN_NAME, event_id_of_key
 from latchflow.repeats import Repeat, Rerun
-from latchflow.store import audit, firings, invocations, places, reruns
+from latchflow.store import audit, firings, invocations, pause, places, reruns
 from latchflow.store.database import Connection, Database
 from latchflow.store.firings import FiringTrigger, NewEvent
 from latchflow.store.reruns import PastEvent
@@ -121,7 +121,7 @@ class Rerunner:
             context_sealed=self._keyring.seal(context, places.event_context(new_id)),
             rerun_of=event_id,
         )
-        rule = trigger.rule if trigger is not None else Rule()
+        rule = trigger.rule if trigger is not None else await _rule_without_trigger(connection)
         opening = await self._dispatcher.open(connection, event, _entry(event, trigger, detail), rule=rule)
         await reruns.keep_outputs(connection, self._keyring, kept)
         if manifest.trigger_id == TEST_RUN_ID:
@@ -154,7 +154,9 @@ class Rerunner:
                 invoker=actor,
                 context_sealed=self._keyring.seal(context, places.event_context(new_id)),
             )
-            opening = await self._dispatcher.open(connection, event, _entry(event, None, {"operation": "test-run"}))
+            entry = _entry(event, None, {"operation": "test-run"})
+            rule = await _rule_without_trigger(connection)
+            opening = await self._dispatcher.open(connection, event, entry, rule=rule)
             await self._keep_payload(connection, manifest, context)
         self._dispatcher.begin(opening)
         return Accepted(event_id=new_id, is_duplicate=False)
@@ -187,6 +189,11 @@ class Rerunner:
             for step in run.steps:
                 sealed = self._keyring.seal(context, places.invocation_input(step.invocation_id))
                 await invocations.keep_input(connection, step.invocation_id, sealed)
+
+
+async def _rule_without_trigger(connection: Connection) -> Rule:
+    """Only the pause of everything holds for it."""
+    return Rule(is_paused=(await pause.read(connection)).is_paused)
 
 
 def _entry(event: NewEvent, trigger: FiringTrigger | None, detail: Mapping[str, Any]) -> audit.AuditEntry:

@@ -11,12 +11,12 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeWorkflowExecutionResponse
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
 
 from latchflow import plan
-from latchflow.names import TASK_QUEUE, event_workflow_id, plugin_task_queue
+from latchflow.names import TASK_QUEUE, plugin_task_queue
 from latchflow.store import processes, unrouted
 from latchflow.store.database import Database
+from latchflow.temporal.families import descriptions
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 _EVENTS_PER_TURN = 500
@@ -96,7 +96,7 @@ class UnroutedFinder:
         waiting: dict[str, list[UUID]] = defaultdict(list)
         is_workflow_waiting = False
         before = datetime.now(UTC) - self.after
-        for description in await self._descriptions(event_id):
+        for description in await descriptions(self._client, event_id, most=_MOST_WORKFLOWS):
             for activity in description.pending_activities:
                 queue = activity.activity_options.task_queue.name
                 if queue in lonely and _has_waited(activity, before) and (found := _invocation_of(activity)):
@@ -118,22 +118,6 @@ class UnroutedFinder:
                 )
             marked += number
         return marked
-
-    async def _descriptions(self, event_id: UUID) -> list[DescribeWorkflowExecutionResponse]:
-        """The event's workflow, and the open ones below it."""
-        found: list[DescribeWorkflowExecutionResponse] = []
-        ids = [event_workflow_id(event_id)]
-        while ids and len(found) < _MOST_WORKFLOWS:
-            handle = self._client.get_workflow_handle(ids.pop())
-            try:
-                description = (await handle.describe(rpc_timeout=_RPC_TIMEOUT)).raw_description
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
-                continue  # gone meanwhile; if it is the event's, the closer closes it
-            found.append(description)
-            ids += [child.workflow_id for child in description.pending_children]
-        return found
 
     async def _due_steps(self, event_id: UUID) -> list[UUID]:
         """The steps whose turn it is in an event whose workflow itself waits for a worker."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -211,3 +212,35 @@ async def test_an_event_is_cancelled_while_a_step_waits(engine: Engine) -> None:
     registry.close()
     (row,) = (await engine.deployment.steps(event_id)).values()
     assert row["pending_sealed"] is None
+
+
+@pytest.mark.parametrize("is_resumed", [False, True], ids=["at first", "in a later turn"])
+async def test_an_event_is_cancelled_while_an_action_is_about_to_answer_that_it_waits(
+    engine: Engine, is_resumed: bool
+) -> None:
+    plugin, host = Plugin(), asyncio.get_running_loop()
+    answering = asyncio.Event()
+
+    async def answer(call: ActionCall[Any], *, is_last: bool) -> Pending:
+        if not is_last:
+            return Pending(check_after=timedelta(milliseconds=50))
+        host.call_soon_threadsafe(answering.set)
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)  # it does not let itself be interrupted
+        return Pending(check_after=timedelta(days=30))
+
+    async def resume(call: ActionCall[Any], state: Any) -> Pending:
+        return await answer(call, is_last=True)
+
+    @plugin.action("slow", display_name="Slow", config_schema={}, resume=resume)
+    async def slow(call: ActionCall[Any]) -> Pending:
+        return await answer(call, is_last=not is_resumed)
+
+    registry = registry_of(plugin)
+    async with engine.worker(registry=registry):
+        event_id = await engine.fire([Step(action="slow", name="one")])
+        await asyncio.wait_for(answering.wait(), 10)
+        await engine.handle(event_id).cancel()
+
+        assert await engine.finish(event_id) == "CANCELLED"
+    registry.close()
