@@ -219,6 +219,7 @@ async def test_a_filter_narrows(client: httpx2.AsyncClient, desk: Desk, wanted: 
         ({"operation": "delete", "filter": {"all": True}}, "/operation"),
         ({"operation": "rerun", "filter": {"all": True}, "ratePerSecond": 101}, "/ratePerSecond"),
         ({"operation": "rerun", "filter": {"all": True}, "ratePerSecond": 0}, "/ratePerSecond"),
+        ({"operation": "rerun", "filter": {"all": True}, "ratePerSecond": 1e-300}, "/ratePerSecond"),
         ({"operation": "cancel", "filter": {"all": True}, "from": "failed"}, ""),
         ({"operation": "rerun"}, "/filter"),
     ],
