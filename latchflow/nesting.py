@@ -12,10 +12,10 @@ def nests_deeper(value: Any, limit: int = MAX_DEPTH) -> bool:
     level = [value]
     for _ in range(limit + 1):
         level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
         if not level:
             return False
