@@ -107,6 +107,7 @@ class BulkActivities:
             _rerun_of(about.options),
             actor=about.started_by,
             key=f"bulk:{about.id}",
+            limits=bulk.limits_of(about),
             bulk_id=about.id,
         )
         return opening

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from api.auth import Requires
 from api.errors import UnsupportedMediaTypeError
 from latchflow.errors import FieldError, InvalidInputError, MalformedError
+from latchflow.nesting import MAX_DEPTH, nests_deeper
 from latchflow.schema_walk import pointer_of
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -94,16 +95,18 @@ def read_json(body: bytes, content_type: str) -> Any:
 
     Raises:
         UnsupportedMediaTypeError: Its content type is not one of JSON.
-        MalformedError: It is no JSON.
+        MalformedError: It is no JSON, or nested too deeply.
         InvalidInputError: It holds what PostgreSQL cannot store.
     """
     if not is_json(content_type):
         raise UnsupportedMediaTypeError("Send the body as Content-Type: application/json.")
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-        faults = [FieldError(pointer=pointer_of(path), message=message) for path, message in _faults_of(value, ())]
     except (ValueError, RecursionError):
         raise MalformedError("The body is no valid JSON in UTF-8, or is nested too deeply.") from None
+    if nests_deeper(value):
+        raise MalformedError(f"The body is nested deeper than {MAX_DEPTH} levels. Make it flatter.")
+    faults = [FieldError(pointer=pointer_of(path), message=message) for path, message in _faults_of(value, ())]
     if faults:
         raise InvalidInputError("The body holds values that cannot be stored.", faults)
     return value

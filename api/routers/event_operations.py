@@ -52,7 +52,7 @@ async def rerun_event(
         raise InvalidInputError("The Idempotency-Key holds control characters. Use plain text.")
     wanted = (body or RerunBody()).wanted()
     key = None if key is None else f"key:{key}"
-    accepted = await context.rerunner.rerun(event_id, wanted, actor=caller.name, key=key)
+    accepted = await context.rerunner.rerun(event_id, wanted, actor=caller.name, key=key, limits=caller.limits)
     return Opened(event_id=accepted.event_id)
 
 

@@ -46,7 +46,7 @@ class Decision(Answer):
 class Invocation(Answer):
     """One step's execution in one run, or that of one item of its list: then it has an `index`.
 
-    A delay and an approval have neither an action nor a capability.
+    A delay and an approval have neither an action nor a capability. `error` says why it did not succeed.
     """
 
     id: UUID
@@ -60,6 +60,7 @@ class Invocation(Answer):
     approvers: list[str] | None = None
     decision: Decision | None = None
     skipped_reason: str | None
+    error: AttemptError | None = None
     output: Any
     next_attempt_at: Time | None
     attempts: list[Attempt]

@@ -72,7 +72,7 @@ class BulkCreate(Body):
 
     operation: Literal["cancel", "rerun"]
     filter: BulkFilter
-    rate_per_second: float = Field(default=10, gt=0, le=100, description="Events at most.")
+    rate_per_second: float = Field(default=10, ge=0.01, le=100, description="Events at most.")
     from_: StepName | StepOfPipeline | None = Field(default=None, alias="from")
     definitions: Definitions | None = None
 

@@ -124,7 +124,7 @@ def _lines(event: dict[str, Any]) -> Iterator[str]:
             index = "" if invocation["index"] is None else f"[{invocation['index']}]"
             attempts = invocation["attempts"]
             tried = f", attempt {attempts[-1]['number']}" if attempts else ""
-            error = attempts[-1]["error"] if attempts else None
+            error = attempts[-1]["error"] if attempts else invocation.get("error")
             why = f": {' '.join(error['message'].split())}" if error else ""
             skipped = f" ({invocation['skippedReason']})" if invocation["skippedReason"] else ""
             yield f"    {invocation['stepName']}{index}: {invocation['status']}{tried}{skipped}{why}"
@@ -132,10 +132,14 @@ def _lines(event: dict[str, Any]) -> Iterator[str]:
 
 def _print_table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*columns)
+    # What is cut cannot be copied: an id keeps its line, the others are folded.
+    table = Table(
+        Column(columns[0], no_wrap=True, overflow="fold", min_width=36),
+        *(Column(name, overflow="fold") for name in columns[1:]),
+    )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

@@ -172,7 +172,7 @@ async def take_turn(connection: Connection, bulk_id: UUID) -> Turn | None:
             {
                 **_NOTHING,
                 **bulk.filter,
-                **visible_to(_limits_of(bulk)),
+                **visible_to(limits_of(bulk)),
                 "at": bulk.created_at,
                 "operation": bulk.operation,
                 "cursor_at": at,
@@ -241,7 +241,8 @@ async def unfinished(connection: Connection, *, is_started: bool, limit: int = 1
     return [row["id"] for row in await cursor.fetchall()]
 
 
-def _limits_of(bulk: Bulk) -> Limits | None:
+def limits_of(bulk: Bulk) -> Limits | None:
+    """The limits of who began an operation, as they were then."""
     if bulk.limits is None:
         return None
     return Limits(

@@ -28,7 +28,7 @@ _EVENT_FIELDS = f"""
 """
 _INVOCATION_FIELDS = """
     i.id, i.event_id, i.run_id, i.step_name, i.item_index AS index, i.kind, i.action_id, i.plugin, i.capability_key,
-    i.status, i.skipped_reason, i.next_attempt_at, i.is_partial,
+    i.status, i.skipped_reason, i.error, i.next_attempt_at, i.is_partial,
     CASE WHEN i.status = 'PENDING' AND e.is_waiting THEN 'turn' ELSE i.waiting_for END AS waiting_for,
     CASE WHEN i.kind = 'approval' THEN i.wait -> 'approvers' END AS approvers, i.decision,
     octet_length(i.output_sealed) AS output_size,
@@ -172,6 +172,7 @@ async def _completed(
             **invocation,
             "capability": _capability(invocation),
             "output": masker.value(_output(invocation, keyring)),
+            "error": masker.value(invocation["error"]),
             "attempts": [
                 {**attempt, "progress": masker.value(attempt["progress"]), "error": masker.value(attempt["error"])}
                 for attempt in attempts[invocation["id"]]

@@ -18,6 +18,10 @@ class Limits:
     trigger_ids: Sequence[UUID]
     pipeline_ids: Sequence[UUID]
 
+    def include(self, trigger_id: UUID, pipeline_id: UUID) -> bool:
+        """Whether the runs of this pipeline in events of this trigger are visible; as `visible_run`."""
+        return trigger_id in self.trigger_ids or pipeline_id in self.pipeline_ids
+
 
 def visible(event: str) -> str:
     """The condition that the row of `events` under this alias is visible; its parameters are `visible_to`."""

@@ -19,6 +19,7 @@ from latchflow.gate import Rule, Verdict
 from latchflow.masking import readable, readable_json
 from latchflow.model import AuditKind, Manifest, Phase
 from latchflow.names import event_id_of_key
+from latchflow.nesting import MAX_DEPTH, nests_deeper
 from latchflow.store import audit, events, firings, gates, places
 from latchflow.store.database import Connection, Database
 from latchflow.store.firings import FiringTrigger, NewEvent
@@ -132,8 +133,8 @@ class Dispatcher:
         Raises:
             NotFoundError: No such trigger.
             ConflictError: The trigger is disabled, or a dedupe key came again with another body.
-            InvalidInputError: The context or the metadata cannot be written as JSON, the metadata holds a NUL
-                character, or the key is no Unicode text.
+            InvalidInputError: The context or the metadata cannot be written as JSON or is nested too deeply, the
+                metadata holds a NUL character, or the key is no Unicode text.
             TooLargeError: The context is over 512 KiB.
             UnavailableError: The database is away; nothing was created.
         """
@@ -336,10 +337,13 @@ def _entry(
 
 def _as_json(value: Mapping[str, Any], what: str) -> bytes:
     try:
-        text = json.dumps(dict(value), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-        return text.encode()
+        written = json.dumps(dict(value), allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
+        is_deep = nests_deeper(json.loads(written), MAX_DEPTH + 1)  # of each value in it
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"The event's {what} cannot be written as JSON: {error}.") from None
+    if is_deep:
+        raise InvalidInputError(f"The event's {what} holds a value that is nested deeper than {MAX_DEPTH} levels.")
+    return written
 
 
 def _check_metadata(metadata: Mapping[str, Any]) -> None:

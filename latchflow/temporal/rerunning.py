@@ -9,7 +9,7 @@ from uuid import UUID
 
 from latchflow import plan, repeats
 from latchflow.crypto import Keyring
-from latchflow.errors import ConflictError, NotFoundError, TooLargeError
+from latchflow.errors import ConflictError, NotAllowedError, NotFoundError, TooLargeError
 from latchflow.gate import Rule
 from latchflow.model import AuditKind, EventStatus, Manifest, Phase, PipelineInForce
 from latchflow.names import TEST_RUN_ID, TEST_RUN_NAME, event_id_of_key
@@ -18,6 +18,7 @@ from latchflow.store import audit, firings, invocations, pause, places, reruns
 from latchflow.store.database import Connection, Database
 from latchflow.store.firings import FiringTrigger, NewEvent
 from latchflow.store.reruns import PastEvent
+from latchflow.store.visibility import Limits
 from latchflow.temporal.dispatch import MAX_CONTEXT_BYTES, Accepted, Dispatcher, Opening
 
 
@@ -39,7 +40,9 @@ class Rerunner:
         self._dispatcher = dispatcher
         self._dedicated = dedicated
 
-    async def rerun(self, event_id: UUID, rerun: Rerun, *, actor: str, key: str | None = None) -> Accepted:
+    async def rerun(
+        self, event_id: UUID, rerun: Rerun, *, actor: str, key: str | None = None, limits: Limits | None = None
+    ) -> Accepted:
         """Open an event that repeats another.
 
         Args:
@@ -47,16 +50,20 @@ class Rerunner:
             rerun: What of it.
             actor: Who asks; the invoker of the new event.
             key: With the same one, another call gives the same new event.
+            limits: Those of who asks: the new event may owe nothing outside them; None: it may owe anything.
 
         Raises:
             NotFoundError: There is no such event.
+            NotAllowedError: The new event would owe a pipeline outside the limits.
             ConflictError: It is open, nothing of it failed, a step to keep is no longer there, or the key came before
                 with another wish.
             InvalidInputError: It has no such step to begin with, or several.
             UnavailableError: The database is away; nothing was created.
         """
         async with self._database.transaction() as connection:
-            accepted, opening = await self.rerun_within(connection, event_id, rerun, actor=actor, key=key)
+            accepted, opening = await self.rerun_within(
+                connection, event_id, rerun, actor=actor, key=key, limits=limits
+            )
         if opening is not None:
             self._dispatcher.begin(opening)
         return accepted
@@ -69,6 +76,7 @@ class Rerunner:
         *,
         actor: str,
         key: str | None,
+        limits: Limits | None,
         bulk_id: UUID | None = None,
     ) -> tuple[Accepted, Opening | None]:
         """As `rerun`, inside a transaction.
@@ -98,6 +106,7 @@ class Rerunner:
                 f"Nothing of the event failed: {past.status}. Re-run it from the start, or from a step."
             )
         repeat = await self._repeat(connection, past, trigger, rerun)
+        _check_limits(limits, past.manifest.trigger_id, repeat.pipelines)
         name = trigger.name if trigger is not None and rerun.definitions == "now" else past.manifest.trigger_name
         manifest, kept = repeats.keep(
             self._manifest(new_id, past.manifest.trigger_id, name, repeat.pipelines), repeat.kept
@@ -194,6 +203,15 @@ class Rerunner:
 async def _rule_without_trigger(connection: Connection) -> Rule:
     """Only the pause of everything holds for it."""
     return Rule(is_paused=(await pause.read(connection)).is_paused)
+
+
+def _check_limits(limits: Limits | None, trigger_id: UUID, pipelines: Collection[PipelineInForce]) -> None:
+    """What is in force now may be more than the event had."""
+    if limits is not None and not all(limits.include(trigger_id, pipeline.id) for pipeline in pipelines):
+        raise NotAllowedError(
+            "The new event would have runs of pipelines that this user may not operate on. "
+            'Re-run it with "definitions": "then".'
+        )
 
 
 def _entry(event: NewEvent, trigger: FiringTrigger | None, detail: Mapping[str, Any]) -> audit.AuditEntry:

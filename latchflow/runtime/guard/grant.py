@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
+from latchflow.runtime.guard.callback_addresses import without_addresses
 from latchflow.runtime.guard.records import EffectState, Intent, Prior, Records, ServiceCall
 from latchflow.sdk import ServiceError
 from latchflow.services.handover import OpenError, UnsettledError
@@ -361,7 +362,7 @@ class Grant:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(without_addresses(text.encode("utf-8", "surrogatepass"))).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from latchflow.runtime.guard.arguments import actor_of, request_of
 from latchflow.runtime.guard.backends import HttpBackend
+from latchflow.runtime.guard.callback_addresses import without_addresses
 from latchflow.runtime.guard.grant import Asked, Effect, Grant, Handle
 from latchflow.sdk import HttpRequest, HttpResponse
 from latchflow.services.handover import require_time
@@ -58,7 +59,9 @@ def _content(request: HttpRequest) -> str:
     Others tell of the exchange: traces, times, signatures and credentials, which are new for each attempt.
     """
     about = sorted((name.lower(), value) for name, value in request.headers.items())
-    body = hashlib.sha256(request.content).hexdigest() if request.content is not None else None
+    body = None
+    if request.content is not None:
+        body = hashlib.sha256(without_addresses(request.content)).hexdigest()
     said = {
         "query": sorted(request.query.items()),
         "headers": [pair for pair in about if pair[0].startswith("content-")],

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from latchflow.masking import Masker, printable
+from latchflow.nesting import MAX_DEPTH, nests_deeper
 from latchflow.runtime.guard.arguments import duration_of
 from latchflow.runtime.invoking.configs import ConfigError
 from latchflow.runtime.isolation.threads import UNCARRIED
@@ -101,10 +102,11 @@ def shown(failure: Failure, masker: Masker) -> Failure:
 def _returned(result: ActionResult) -> Success | Failure:
     if result.retry is not None:
         return _retry(result.retry.reason, result.retry.after)
-    output_json = _json(result.output, "output", MAX_OUTPUT_BYTES)
-    if isinstance(output_json, Failure):
-        return output_json
-    return Success(output=json.loads(output_json), output_json=output_json)
+    kept = _kept(result.output, "output", MAX_OUTPUT_BYTES)
+    if isinstance(kept, Failure):
+        return kept
+    output, output_json = kept
+    return Success(output=output, output_json=output_json)
 
 
 def _waiting(pending: Pending) -> Waiting | Failure:
@@ -121,13 +123,14 @@ def _waiting(pending: Pending) -> Waiting | Failure:
             raise ValueError("it is out of reach")
     except Exception as error:  # an object of the plugin's
         return _permanent("InvalidPending", f"check_after or deadline cannot be used: {_text(error)}")
-    state_json = _json(pending.state, "state", MAX_STATE_BYTES)
-    if isinstance(state_json, Failure):
-        return state_json
-    return Waiting(check_after=check_after, state=json.loads(state_json), deadline=deadline)
+    kept = _kept(pending.state, "state", MAX_STATE_BYTES)
+    if isinstance(kept, Failure):
+        return kept
+    return Waiting(check_after=check_after, state=kept[0], deadline=deadline)
 
 
-def _json(value: Any, what: str, most: int) -> bytes | Failure:
+def _kept(value: Any, what: str, most: int) -> tuple[Any, bytes] | Failure:
+    """The value as JSON gives it back, and its JSON."""
     try:
         written = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -136,7 +139,11 @@ def _json(value: Any, what: str, most: int) -> bytes | Failure:
     if len(written) > most:
         message = f"The {what} has {len(written)} bytes; at most {most} are kept."
         return _permanent(f"{what.title()}TooLarge", message)
-    return written
+    read = json.loads(written)
+    if nests_deeper(read):
+        message = f"The {what} is nested deeper than {MAX_DEPTH} levels. Return flatter data."
+        return _permanent(f"{what.title()}NotSerialisable", message)
+    return read, written
 
 
 def _raised(error: BaseException) -> Failure:

@@ -9,6 +9,7 @@ from typing import Any
 
 from latchflow.config_schemas import secret_strings
 from latchflow.masking import mask, readable, readable_json
+from latchflow.nesting import MAX_DEPTH, nests_deeper
 from latchflow.runtime.invoking.configs import config_of, secrets_of
 from latchflow.runtime.isolation.loops import is_being_cancelled
 from latchflow.runtime.lifecycle.registry import LoadedInbound
@@ -57,8 +58,11 @@ def _check(emit: Emit) -> None:
     if emit.key is not None and not isinstance(emit.key, str):
         raise InboundError(f"it emitted a key that is {type(emit.key).__name__}, not text")
     try:
-        json.dumps([dict(emit.context), dict(emit.metadata)], allow_nan=False, ensure_ascii=False).encode()
+        written = json.dumps([dict(emit.context), dict(emit.metadata)], allow_nan=False, ensure_ascii=False).encode()
+        is_deep = nests_deeper(json.loads(written), MAX_DEPTH + 2)  # of each value in each of the two
     except (TypeError, ValueError, RecursionError) as error:
         raise InboundError(f"it emitted what cannot be written as JSON: {readable(str(error))}") from None
+    if is_deep:
+        raise InboundError(f"it emitted a value that is nested deeper than {MAX_DEPTH} levels")
     if readable_json(dict(emit.metadata)) != dict(emit.metadata):
         raise InboundError("it emitted metadata with a NUL character")

@@ -15,6 +15,7 @@ import structlog
 
 from latchflow.config_schemas import secret_strings
 from latchflow.masking import Masker, readable, readable_json
+from latchflow.nesting import MAX_DEPTH, nests_deeper
 from latchflow.runtime.invoking.configs import ConfigError, config_of, secrets_of
 from latchflow.runtime.invoking.plugin_log import plugin_logger
 from latchflow.runtime.isolation.loops import is_being_cancelled
@@ -325,9 +326,12 @@ def _plain(name: str, value: Any) -> Any:
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         text.encode()
-        return json.loads(text)
+        read = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise EmissionError(f"The {name} cannot be written as JSON: {readable(str(error))}. Emit plain data.") from None
+    if nests_deeper(read, MAX_DEPTH + 1):  # of each value in it
+        raise EmissionError(f"The {name} holds a value that is nested deeper than {MAX_DEPTH} levels.")
+    return read
 
 
 async def _made(trigger: type[ResidentTrigger[Any]], setup: ResidentSetup[Any]) -> ResidentTrigger[Any]:

@@ -147,6 +147,7 @@ async def test_whoever_follows_the_link_changes_nothing(
         (b"{", JSON, 400),
         (b'{"n": NaN}', JSON, 400),
         (b"[" * 100_000, JSON, 400),
+        (b"[" * 101 + b"1" + b"]" * 101, JSON, 400),
         (b'"\\u0000"', JSON, 422),
         (b'{"\\ud800": 1}', JSON, 422),
         (b"\xff", "text/plain", 400),

@@ -219,6 +219,7 @@ async def test_a_filter_narrows(client: httpx2.AsyncClient, desk: Desk, wanted: 
         ({"operation": "delete", "filter": {"all": True}}, "/operation"),
         ({"operation": "rerun", "filter": {"all": True}, "ratePerSecond": 101}, "/ratePerSecond"),
         ({"operation": "rerun", "filter": {"all": True}, "ratePerSecond": 0}, "/ratePerSecond"),
+        ({"operation": "rerun", "filter": {"all": True}, "ratePerSecond": 1e-300}, "/ratePerSecond"),
         ({"operation": "cancel", "filter": {"all": True}, "from": "failed"}, ""),
         ({"operation": "rerun"}, "/filter"),
     ],
@@ -246,3 +247,16 @@ async def test_operating_needs_its_scope(scoped: ScopedClient, desk: Desk) -> No
     ):
         assert (await reader.post(path)).status_code == 403, path
     assert (await reader.get(f"/admin/bulk/{uuid4()}")).status_code == 404
+
+
+async def test_what_a_test_run_takes_can_be_read_again(client: httpx2.AsyncClient, desk: Desk, query: Query) -> None:
+    async def run(depth: int) -> httpx2.Response:
+        body = '{"payload":{"a":' + "[" * depth + "1" + "]" * depth + "}}"
+        path = f"/admin/actions/{desk.action['id']}/test-run"
+        return await client.post(path, content=body, headers={"Content-Type": "application/json"})
+
+    assert [(await run(depth)).status_code for depth in (99, 300)] == [400, 400]
+    assert query("SELECT FROM events") == []
+    opened = await run(98)
+    assert opened.status_code == 202
+    assert (await client.get(f"/admin/events/{opened.json()['eventId']}")).status_code == 200

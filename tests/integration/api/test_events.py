@@ -101,6 +101,7 @@ async def test_an_event_is_one_document(
         "approvers",
         "decision",
         "skippedReason",
+        "error",
         "output",
         "nextAttemptAt",
         "attempts",

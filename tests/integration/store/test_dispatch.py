@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -154,6 +155,7 @@ async def test_a_context_may_have_512_kibibytes_and_no_byte_more(
         {"context": {}, "metadata": {"a": "\x00"}},
         {"context": {}, "metadata": {"deep": [{"\x00": 1}]}},
         {"context": {}, "metadata": {"a": {1, 2}}},
+        {"context": {"a": json.loads("[" * 102 + "]" * 102)}},
         {"context": {}, "key": "\ud800"},
         {"context": {}, "key": "\x00"},
     ],

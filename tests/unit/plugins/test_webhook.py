@@ -8,8 +8,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from latchflow import nesting
 from latchflow.sdk import Emit, InboundRequest, Reject
 from plugins.webhook import plugin
+from plugins.webhook.body import MAX_DEPTH
 from plugins.webhook.config import WebhookConfig
 from plugins.webhook.trigger import webhook
 
@@ -339,3 +341,7 @@ def test_the_secrets_are_marked_as_secret() -> None:
     properties = WebhookConfig.model_json_schema()["properties"]
 
     assert {name for name, value in properties.items() if value.get("writeOnly")} == {"secret", "previousSecret"}
+
+
+def test_it_takes_json_as_deep_as_a_context_may_hold() -> None:
+    assert MAX_DEPTH == nesting.MAX_DEPTH

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from latchflow.nesting import MAX_DEPTH
 from latchflow.runtime.invoking.answers import MAX_OUTPUT_BYTES
 from latchflow.runtime.invoking.invoker import CLEAN_UP_SECONDS, Failure, Success, invoke
 from latchflow.sdk import (
@@ -236,6 +237,23 @@ async def test_an_endless_output_fails_for_good(run: Run) -> None:
         return loop
 
     assert failed(await run(action)).error_type == "OutputNotSerialisable"
+
+
+@pytest.mark.parametrize("depth", [100, 300, 100_000])
+async def test_an_output_that_is_nested_too_deeply_fails_for_good(run: Run, depth: int) -> None:
+    async def action(call: ActionCall[Any]) -> Any:
+        output: Any = 1
+        for _ in range(depth):
+            output = {"a": output} if depth % 3 else [output]
+        return output
+
+    result = await run(action)
+
+    if depth <= MAX_DEPTH:
+        assert isinstance(result, Success)
+    else:
+        assert failed(result).error_type == "OutputNotSerialisable"
+        assert not failed(result).is_retryable
 
 
 async def test_an_output_over_four_mebibytes_fails_for_good(run: Run) -> None:

@@ -123,6 +123,20 @@ async def test_secrets_and_headers_about_the_exchange_may_change_between_attempt
     assert len(world.sent) == 1
 
 
+@pytest.mark.parametrize("field", ["content", "json"])
+async def test_each_attempt_may_name_a_callback_address_of_its_own(field: str) -> None:
+    def request(token: str) -> HttpRequest:
+        url = f"https://latchflow.example/callbacks/lfk_{token * 43}"
+        said = {"json": {"callback": url}, "content": url.encode()}[field]
+        return replace(_POST, **{"content": None, "json": None, field: said})  # type: ignore[arg-type]
+
+    world = World()
+    answer = await world.attempt().http.request(request("a"))
+
+    assert await world.attempt().http.request(request("b")) == answer
+    assert len(world.sent) == 1
+
+
 async def test_what_failed_may_be_said_in_other_words() -> None:
     world = World(statuses=[422, 200])
     await world.attempt().http.request(_POST)

@@ -1,6 +1,7 @@
 """Hosting a resident trigger: what it is given, when it must end, and what it may emit."""
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -265,6 +266,7 @@ async def test_what_the_host_refuses_reaches_the_trigger(
         (Emission(context=[1]), "context is list"),  # type: ignore[arg-type]
         (Emission(context={"a": object()}), "context cannot be written as JSON"),
         (Emission(context={"a": float("nan")}), "context cannot be written as JSON"),
+        (Emission(context={"a": json.loads("[" * 102 + "]" * 102)}), "nested deeper than 100 levels"),
         (Emission(context={"a": "x" * 600_000}), "at most 524288 are taken"),
         (Emission(context={}, key=5), "key is no text"),  # type: ignore[arg-type]
         (Emission(context={}, key="a\x00"), "key holds a character"),

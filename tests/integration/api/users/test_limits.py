@@ -4,11 +4,15 @@ from datetime import timedelta
 from uuid import uuid4
 
 import httpx2
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from temporalio.testing import ActivityEnvironment
 
+from activities.bulk import BulkActivities
 from api.app import ROUTERS
 from api.auth import Requires
 from latchflow.crypto import Keyring
+from latchflow.temporal.dispatch import Firing
 from tests.integration.api.test_events import FIRED_AT, add_event, add_invocation
 from tests.integration.api.users.inviting import accept, add_user
 from tests.integration.api.waiting import add_approval
@@ -212,6 +216,39 @@ async def test_an_executor_operates_on_what_it_sees_only(
     assert (await ada.get(f"/admin/bulk/{begun['ada']}")).json()["total"] == 1
     assert (await client.get(f"/admin/bulk/{begun['admin']}")).json()["total"] == 3
     assert (await ada.get(f"/admin/bulk/{begun['admin']}")).status_code == 404
+
+
+async def test_an_executor_starts_no_pipeline_of_others_by_a_rerun(
+    client: httpx2.AsyncClient, client_with: TokenClient, app: FastAPI, mailbox: Mailbox, wiring: Wiring, query: Query
+) -> None:
+    context = app.state.context
+    trigger, action = await wiring.trigger(), await wiring.action()
+    owed = {"triggers": [{"triggerId": trigger["id"]}], "steps": [{"name": "mail", "actionId": action["id"]}]}
+    mine = await wiring.pipeline("mine", **owed)
+    old = (await context.dispatcher.dispatch(Firing(trigger_id=trigger["id"], context={}))).event_id
+    assert (await client.post(f"/admin/events/{old}/cancel")).status_code == 202
+    await wiring.pipeline("of others", **owed)
+    user = await add_user(client, pipelineIds=[mine["id"]])
+    ada = await accept(client_with, mailbox)
+
+    async def rerun(**body: str) -> int:
+        return (await ada.post(f"/admin/events/{old}/rerun", json=body)).status_code
+
+    async def bulk(**body: str) -> tuple[int, int]:
+        wanted = {"operation": "rerun", "filter": {"all": True}, **body}
+        begun = (await ada.post("/admin/events/bulk", json=wanted)).json()["id"]
+        activities = BulkActivities(
+            context.database, canceller=context.canceller, rerunner=context.rerunner, dispatcher=context.dispatcher
+        )
+        await ActivityEnvironment().run(activities.continue_bulk, begun)
+        document = (await ada.get(f"/admin/bulk/{begun}")).json()
+        return document["done"], document["failed"]
+
+    assert (await rerun(), await bulk()) == (403, (0, 1))
+    assert query("SELECT count(*) AS count FROM events") == [{"count": 1}]
+    assert (await rerun(definitions="then"), await bulk(definitions="then")) == (202, (1, 0))
+    await client.patch(f"/admin/users/{user['id']}", json={"triggerIds": [trigger["id"]]})
+    assert (await rerun(), await bulk()) == (202, (1, 0))
 
 
 async def test_an_executor_may_do_nothing_else(
