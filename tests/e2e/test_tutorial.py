@@ -28,6 +28,7 @@ def _script(text: str) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_tutorial_leads_to_an_action_that_runs(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "tutorial" / "first-plugin.md").read_text(encoding="utf-8")

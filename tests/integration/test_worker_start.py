@@ -196,7 +196,7 @@ worker.end_process(worker.run([]))
 """
 
 
-@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize("is_told", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_a_worker_that_drains_says_so_and_one_told_to_stop_meanwhile_ends_with_status_0(
     deployment: Deployment, temporal_address: str, tmp_path: Path, is_told: bool
 ) -> None:

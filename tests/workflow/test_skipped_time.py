@@ -108,6 +108,7 @@ async def test_a_wait_of_thirty_days_through_pending(engine: Skipping, outside: 
     assert outside.seen() == [None]
 
 
+@pytest.mark.long
 async def test_a_callback_after_twenty_nine_days_is_taken_at_once(engine: Skipping, outside: Outside) -> None:
     month = timedelta(days=30)
     async with engine.worker(registry=outside.registry):
@@ -121,6 +122,7 @@ async def test_a_callback_after_twenty_nine_days_is_taken_at_once(engine: Skippi
     assert outside.seen() == ["at last"]
 
 
+@pytest.mark.long
 async def test_work_of_thirty_minutes_in_rounds_of_three(engine: Skipping, outside: Outside) -> None:
     three = timedelta(minutes=3)
 
@@ -148,6 +150,7 @@ async def test_work_of_thirty_minutes_in_rounds_of_three(engine: Skipping, outsi
     assert await engine.deployment.phases(event_id, "ask") == [*["STARTED", "WAITING"] * 10, "STARTED", "SUCCEEDED"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("step", "status"),
     [
